@@ -1,0 +1,276 @@
+"""Files: written whole or not at all, read with bounds.
+
+A write goes to a temporary file in the same folder, is synced, renamed into place, and the folder is synced: a kill
+at any moment leaves either the old file or the new one. A read states its size limit before it allocates. HDF5 from
+strangers is walked by hand and refused unless every object is plain (see `open_guarded`).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from exactgrad.errors import FolderInUse, FormatError, InputError, RefusedFile
+
+TEXT_LIMIT_BYTES = 64 * 1024 * 1024
+HDF5_LIMIT_BYTES = 64 * 1024**3
+HDF5_OBJECT_LIMIT = 100_000
+HDF5_EXPANSION_LIMIT = 1000  # gzip reaches about 1030:1, and only on a file that is all zeros
+HDF5_EXPANSION_FREE_BYTES = 64 * 1024 * 1024
+
+
+def write_atomic(path: Path, content: str | bytes, overwrite: bool = False) -> None:
+    """Write `content` to `path` whole or not at all.
+
+    Parameters
+    ----------
+    path : Path
+        Where the file shall stand; its folder must exist.
+    content : str or bytes
+        Text is written as UTF-8 with the line ends it has.
+    overwrite : bool
+        False refuses a path that exists.
+
+    Raises
+    ------
+    InputError
+        If the path exists (without `overwrite`), or the folder cannot be written (read-only, full disk).
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> folder = Path(tempfile.mkdtemp())
+    >>> write_atomic(folder / "a.txt", "one line")
+    >>> (folder / "a.txt").read_text()
+    'one line'
+    """
+    data = content.encode() if isinstance(content, str) else content
+    write_atomic_with(path, lambda temporary: temporary.write_bytes(data), overwrite)
+
+
+def write_atomic_with(path: Path, writer: Callable[[Path], Any], overwrite: bool = False) -> None:
+    """Let `writer` fill a temporary file beside `path`, then move it into place; arguments as in `write_atomic`."""
+    path = Path(path)
+    if path.exists() and not overwrite:
+        raise InputError(f"{path}: exists already and is not overwritten")
+    temporary = path.with_name(f".{path.name}.tmp-{os.getpid()}{path.suffix}")
+    try:
+        writer(temporary)
+        with open(temporary, "rb") as handle:
+            os.fsync(handle.fileno())
+        os.replace(temporary, path)
+        sync_folder(path.parent)
+    except OSError as error:
+        raise InputError(f"{path}: cannot be written: {error.strerror or error}") from error
+    finally:
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
+
+
+def sync_folder(folder: Path) -> None:
+    """Make renames in `folder` durable."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def read_bytes(path: Path, limit_bytes: int = TEXT_LIMIT_BYTES) -> bytes:
+    """Read a regular file of at most `limit_bytes`, or say why not.
+
+    Raises
+    ------
+    InputError
+        If the file is missing, not a regular file or not readable.
+    RefusedFile
+        If it is larger than the limit.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> path = Path(tempfile.mkdtemp()) / "a.bin"
+    >>> _ = path.write_bytes(b"abc")
+    >>> read_bytes(path)
+    b'abc'
+    """
+    path = Path(path)
+    try:
+        if not path.exists():
+            raise InputError(f"{path}: no such file")
+        if not path.is_file():  # a pipe or a device never ends
+            raise InputError(f"{path}: not a regular file")
+        with open(path, "rb") as handle:
+            data = handle.read(limit_bytes + 1)
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read: {error.strerror or error}") from error
+    if len(data) > limit_bytes:
+        raise RefusedFile(f"{path}: larger than {limit_bytes} bytes, the most that is read of such a file")
+    return data
+
+
+def read_text(path: Path, limit_bytes: int = TEXT_LIMIT_BYTES) -> str:
+    """Read a text file (UTF-8, else Latin-1, byte-order mark dropped) of at most `limit_bytes`; raises as `read_bytes`."""
+    data = read_bytes(path, limit_bytes)
+    if b"\0" in data:
+        raise FormatError(f"{path}: holds zero bytes; a text file is needed")
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        return data.decode("latin-1")
+
+
+def write_hdf5(path: Path, arrays: dict[str, Any], attributes: dict[str, Any], overwrite: bool = False) -> None:
+    """Write named arrays and attributes to an HDF5 file, whole or not at all, checksummed (fletcher32).
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+    arrays : dict of str to array_like or str
+        Dataset path ("best/x") to values; text is stored as UTF-8 bytes.
+    attributes : dict
+        Root attributes (numbers and text); "complete" is added last.
+    """
+    import h5py
+
+    def fill(temporary: Path) -> None:
+        with h5py.File(temporary, "w", track_order=True) as handle:
+            for name, value in arrays.items():
+                data = np.frombuffer(value.encode(), np.uint8) if isinstance(value, str) else np.asarray(value)
+                options = {"fletcher32": True} if data.ndim and data.size else {}
+                handle.create_dataset(name, data=data, **options)
+            for key, value in attributes.items():
+                handle.attrs[key] = value
+            handle.attrs["complete"] = 1
+
+    write_atomic_with(path, fill, overwrite)
+
+
+def read_hdf5(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    """Read every dataset and root attribute of a complete file written by `write_hdf5`; raises as `open_guarded`."""
+    with open_guarded(path) as handle:
+        if handle.attrs.get("complete") != 1:
+            raise FormatError(f"{path}: not complete (the mark that is written last is missing)")
+        arrays: dict[str, np.ndarray] = {}
+
+        def collect(group: Any, prefix: str) -> None:
+            for key in group:
+                item = group[key]
+                if hasattr(item, "shape"):
+                    arrays[prefix + key] = item[()]
+                else:
+                    collect(item, prefix + key + "/")
+
+        try:
+            collect(handle, "")
+        except OSError as error:
+            raise FormatError(f"{path}: damaged: {error}") from error
+        return arrays, dict(handle.attrs)
+
+
+@contextlib.contextmanager
+def open_guarded(path: Path, limit_bytes: int = HDF5_LIMIT_BYTES) -> Iterator[Any]:
+    """Open an HDF5 file for reading after every object in it was found harmless.
+
+    Refused: links that are not hard links, external or virtual storage, reference, object and variable-length types,
+    filters other than gzip, lzf, shuffle and fletcher32, more than 100 000 objects, more declared bytes than
+    `limit_bytes`, and datasets that claim more than 1000 times their stored bytes.
+
+    Raises
+    ------
+    RefusedFile
+        If an object is refused; the message names it.
+    FormatError
+        If the file is not HDF5 or is damaged.
+    """
+    import h5py
+
+    path = Path(path)
+    if not path.is_file():
+        raise InputError(f"{path}: no such file")
+    try:
+        handle = h5py.File(path, "r")
+    except OSError as error:
+        raise FormatError(f"{path}: not a readable HDF5 file ({str(error)[:120]})") from error
+    with handle:
+        try:
+            _check_objects(path, handle, limit_bytes)
+        except (OSError, RuntimeError, KeyError, ValueError) as error:
+            raise FormatError(f"{path}: damaged HDF5 file ({str(error)[:120]})") from error
+        yield handle
+
+
+def _check_objects(path: Path, root: Any, limit_bytes: int) -> None:
+    import h5py
+
+    seen: set[Any] = set()
+    declared = 0
+    groups = [root]
+    while groups:
+        group = groups.pop()
+        for key in group:
+            if not isinstance(group.get(key, getlink=True), h5py.HardLink):
+                raise RefusedFile(f"{path}: {group.name}/{key} is a soft or external link")
+            item = group[key]
+            address = h5py.h5o.get_info(item.id).addr
+            if address in seen:
+                continue
+            seen.add(address)
+            if len(seen) > HDF5_OBJECT_LIMIT:
+                raise RefusedFile(f"{path}: more than {HDF5_OBJECT_LIMIT} objects")
+            if isinstance(item, h5py.Group):
+                groups.append(item)
+            elif isinstance(item, h5py.Dataset):
+                declared += _check_dataset(path, item)
+                if declared > limit_bytes:
+                    raise RefusedFile(f"{path}: declares more than {limit_bytes} bytes")
+            else:
+                raise RefusedFile(f"{path}: {item.name} is neither a group nor a dataset")
+
+
+def _check_dataset(path: Path, dataset: Any) -> int:
+    plain = dataset.id.get_create_plist()
+    if dataset.is_virtual or plain.get_external_count():
+        raise RefusedFile(f"{path}: {dataset.name} is stored outside the file")
+    if dataset.dtype.hasobject:
+        raise RefusedFile(f"{path}: {dataset.name} holds references, objects or variable-length values")
+    allowed = {1, 2, 3, 32000}  # deflate, shuffle, fletcher32, lzf
+    if any(plain.get_filter(i)[0] not in allowed for i in range(plain.get_nfilters())):
+        raise RefusedFile(f"{path}: {dataset.name} uses a compression that is not read (gzip and lzf are)")
+    nbytes = int(dataset.size) * dataset.dtype.itemsize
+    stored = dataset.id.get_storage_size()
+    if nbytes > HDF5_EXPANSION_FREE_BYTES and nbytes > HDF5_EXPANSION_LIMIT * max(stored, 1):
+        raise RefusedFile(f"{path}: {dataset.name} claims {nbytes} bytes but stores {stored}")
+    return nbytes
+
+
+@contextlib.contextmanager
+def hold_folder(folder: Path) -> Iterator[None]:
+    """Hold `folder` (made if missing) against a second run; the system drops the hold when this process ends.
+
+    Raises
+    ------
+    FolderInUse
+        If another process holds it.
+    InputError
+        If it cannot be made or written.
+    """
+    folder = Path(folder)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = open(folder / ".lock", "a")  # noqa: SIM115 - held open on purpose
+    except OSError as error:
+        raise InputError(f"{folder}: cannot be used as output folder: {error.strerror or error}") from error
+    with lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise FolderInUse(f"{folder}: another run is using this folder") from None
+        yield
