@@ -1,0 +1,25 @@
+"""Pulse files: one module a format; `read_shape` and `write_shape` serve them all.
+
+What a write and a read leave of an amplitude, relative to 100 %: csv and matlab everything (1e-15), simpson 1e-14,
+bruker, varian and siemens 1e-9, xepr 1e-6 and pulseq 1e-5 (their own number formats).
+"""
+
+from __future__ import annotations
+
+from exactgrad.pulses.formats.registry import FORMATS, detect_format, get_format
+from exactgrad.pulses.formats.shape import EXMODES, Content, Format, Label, Shape, integral_factor
+from exactgrad.pulses.formats.transfer import read_shape, write_shape
+
+__all__ = [
+    "EXMODES",
+    "FORMATS",
+    "Content",
+    "Format",
+    "Label",
+    "Shape",
+    "detect_format",
+    "get_format",
+    "integral_factor",
+    "read_shape",
+    "write_shape",
+]

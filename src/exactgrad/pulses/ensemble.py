@@ -1,0 +1,136 @@
+"""The spins a pulse must serve: offsets (Hz), relative B1, and weights that sum to one."""
+
+from __future__ import annotations
+
+import csv
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from exactgrad.errors import FormatError, InputError, require_finite
+from exactgrad.files import read_text
+
+MOST_SPINS = 4_000_000
+
+
+@dataclass(frozen=True)
+class Ensemble:
+    """S spins.
+
+    Attributes
+    ----------
+    offset_hz, b1, weight : ndarray, shape (S,)
+        Offset in Hz, B1 relative to nominal, weight (>= 0, sum 1).
+    grid : tuple of int, or None
+        (offsets, B1 points) where the spins are a full grid, offset varying slowest.
+    """
+
+    offset_hz: np.ndarray
+    b1: np.ndarray
+    weight: np.ndarray
+    grid: tuple[int, int] | None = None
+
+    @classmethod
+    def from_grid(cls, offsets_hz, b1, offset_weights=None, b1_weights=None) -> Ensemble:
+        """Full grid of offsets x B1, any spacing, weights the product of both lists (equal by default).
+
+        Raises
+        ------
+        InputError
+            If a list is empty or not finite, or a weight is negative or all are zero.
+
+        Examples
+        --------
+        >>> Ensemble.from_grid([-1000.0, 0.0, 1000.0], [0.9, 1.1]).grid
+        (3, 2)
+        """
+        offsets = np.atleast_1d(require_finite("ensemble.offsets_hz", offsets_hz, "Hz"))
+        fields = np.atleast_1d(require_finite("ensemble.b1", b1))
+        if offsets.size == 0 or fields.size == 0 or offsets.size * fields.size > MOST_SPINS:
+            raise InputError(f"ensemble: {offsets.size} offsets x {fields.size} B1 points; 1 to {MOST_SPINS} are allowed")
+        by_offset = _weights("ensemble.offset_weights", offset_weights, offsets.size)
+        by_field = _weights("ensemble.b1_weights", b1_weights, fields.size)
+        weight = np.outer(by_offset, by_field).ravel()
+        return cls(
+            np.repeat(offsets, fields.size),
+            np.tile(fields, offsets.size),
+            weight / weight.sum(),
+            (offsets.size, fields.size),
+        )
+
+    @classmethod
+    def from_csv(cls, path: Path) -> Ensemble:
+        """Read a measured B0/B1 distribution: columns offset_hz, b1 and, optionally, weight; `#` starts a comment.
+
+        Raises
+        ------
+        FormatError
+            If a column is missing, a row is not numbers, or there is no row.
+        """
+        columns = read_columns(path, required=("offset_hz", "b1"), optional=("weight",))
+        offsets = columns["offset_hz"]
+        weight = _weights(f"{path}: weight", columns.get("weight"), offsets.size)
+        return cls(offsets, columns["b1"], weight / weight.sum())
+
+    @property
+    def spins(self) -> int:
+        """Number of spins S."""
+        return self.offset_hz.size
+
+    def spacing_hz(self) -> float:
+        """Return the widest gap between neighbouring offsets, Hz (0 for one offset)."""
+        offsets = np.unique(self.offset_hz)
+        return float(np.diff(offsets).max()) if offsets.size > 1 else 0.0
+
+
+def read_columns(path: Path, required: tuple[str, ...], optional: tuple[str, ...] = ()) -> dict[str, np.ndarray]:
+    """Read named columns of numbers from a CSV file with a header line; other columns are an error.
+
+    Raises
+    ------
+    FormatError
+        With file and line: missing or unknown column, a value that is not a finite number, no rows, too many.
+    """
+    lines = [
+        (number, line)
+        for number, line in enumerate(read_text(Path(path)).splitlines(), 1)
+        if line.strip() and not line.lstrip().startswith("#")
+    ]
+    if not lines:
+        raise FormatError(f"{path}: no header line; columns {', '.join(required)} are needed")
+    header = [cell.strip().lower() for cell in next(csv.reader([lines[0][1]]))]
+    for name in required:
+        if name not in header:
+            raise FormatError(f"{path}:{lines[0][0]}: column {name} is missing (found: {', '.join(header)[:80]})")
+    for name in header:
+        if header.count(name) > 1 or name not in (*required, *optional):
+            raise FormatError(
+                f"{path}:{lines[0][0]}: column {name!r} is unknown or given twice; allowed: "
+                f"{', '.join((*required, *optional))}"
+            )
+    if not 1 <= len(lines) - 1 <= MOST_SPINS:
+        raise FormatError(f"{path}: {len(lines) - 1} rows; 1 to {MOST_SPINS} are allowed")
+    table = np.empty((len(lines) - 1, len(header)))
+    for row, (number, line) in enumerate(lines[1:]):
+        cells = next(csv.reader([line]))
+        try:
+            if len(cells) != len(header):
+                raise ValueError
+            table[row] = [float(cell) for cell in cells]
+            if not np.isfinite(table[row]).all():
+                raise ValueError
+        except ValueError:
+            raise FormatError(f"{path}:{number}: {len(header)} finite numbers are needed, got {line[:60]!r}") from None
+    return {name: table[:, column].copy() for column, name in enumerate(header)}
+
+
+def _weights(name: str, values, count: int) -> np.ndarray:
+    if values is None:
+        return np.ones(count)
+    weights = np.atleast_1d(require_finite(name, values))
+    if weights.shape != (count,):
+        raise InputError(f"{name}: {weights.size} values where {count} are needed")
+    if (weights < 0).any() or weights.sum() <= 0:
+        raise InputError(f"{name}: weights must be >= 0 and not all zero, got a least of {weights.min():g}")
+    return weights

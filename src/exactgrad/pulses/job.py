@@ -1,0 +1,277 @@
+"""The job file: what a user may ask for, checked key by key. TOML; times in us, frequencies in Hz, angles in degrees."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field, Strict, ValidationError, model_validator
+
+from exactgrad.errors import FormatError, InputError
+from exactgrad.files import read_text
+
+JOB_LIMIT_BYTES = 16 * 1024 * 1024
+MOST_STEPS = 1_000_000
+
+Positive = Annotated[float, Strict(), Field(gt=0, allow_inf_nan=False)]
+NotNegative = Annotated[float, Strict(), Field(ge=0, allow_inf_nan=False)]
+Finite = Annotated[float, Strict(), Field(allow_inf_nan=False)]
+Whole = Annotated[int, Strict()]
+Axis = Literal["x", "y", "z", "-x", "-y", "-z"] | tuple[Finite, Finite, Finite]
+Parity = Literal["even", "odd"]
+
+
+class Table(BaseModel):
+    """Base of the job's tables: unknown keys are errors, text is not taken for numbers."""
+
+    model_config = ConfigDict(extra="forbid", strict=False, frozen=True)
+
+
+class HeldSegment(Table):
+    """Steps between two times whose waveform is given; zero (blanked) by default."""
+
+    from_us: NotNegative
+    to_us: Positive
+    ux_hz: Finite = 0.0
+    uy_hz: Finite = 0.0
+    uz_hz: Finite = 0.0
+
+
+class PulseTable(Table):
+    """[pulse]: steps and controls."""
+
+    duration_us: Positive | None = None
+    step_us: Positive | None = None
+    steps_us: list[Positive] | None = Field(default=None, min_length=1, max_length=MOST_STEPS)
+    controls: Literal["xy", "xyz", "polar", "polar-z", "phase", "reduced", "reduced-z"] = "xy"
+    symmetry: Parity | dict[Literal["x", "y", "z", "amplitude", "phase"], Parity] | None = None
+    hold: list[HeldSegment] = []
+
+    def step_s(self) -> np.ndarray:
+        """Return the step lengths in seconds, shape (N,).
+
+        Raises
+        ------
+        InputError
+            If the duration is not a whole number of steps, or there are too many.
+        """
+        if self.steps_us is not None:
+            if self.step_us is not None:
+                raise InputError("pulse: give step_us or steps_us, not both")
+            steps = np.array(self.steps_us) * 1e-6
+            if self.duration_us is not None and abs(steps.sum() * 1e6 - self.duration_us) > 1e-6 * self.duration_us:
+                raise InputError(
+                    f"pulse.duration_us = {self.duration_us:g} us: pulse.steps_us add up to {steps.sum() * 1e6:g} us"
+                )
+            return steps
+        for key in ("duration_us", "step_us"):
+            if getattr(self, key) is None:
+                raise InputError(f"pulse.{key}: missing (or give pulse.steps_us, a list)")
+        count = self.duration_us / self.step_us
+        if not 1 <= round(count) <= MOST_STEPS or abs(count - round(count)) > 1e-6 * count:
+            raise InputError(
+                f"pulse.step_us = {self.step_us:g} us: pulse.duration_us = {self.duration_us:g} us must be a whole "
+                f"number of steps, from 1 to {MOST_STEPS}"
+            )
+        return np.full(round(count), self.duration_us / round(count) * 1e-6)
+
+
+class RotationTable(Table):
+    """target.rotation: a universal rotation."""
+
+    axis: Axis
+    angle_deg: Finite
+    sign_free: bool = False
+
+
+class Aim(Table):
+    """What one band of spins shall do; exactly one of the four kinds."""
+
+    transfer: tuple[Axis, Axis] | None = None
+    rotation: RotationTable | None = None
+    saturation: Axis | None = None
+    transverse: Axis | None = None
+    phase_slope: Finite = 0.0
+
+    @model_validator(mode="after")
+    def _one_kind(self) -> Aim:
+        if type(self) is TargetTable and self.band:
+            return self
+        given = [kind for kind in ("transfer", "rotation", "saturation", "transverse") if getattr(self, kind) is not None]
+        if len(given) != 1:
+            kinds = "transfer, rotation, saturation, transverse"
+            more = " (or a list of target.band)" if type(self) is TargetTable else ""
+            raise ValueError(f"exactly one of {kinds}{more} is needed, got {', '.join(given) or 'none'}")
+        if self.phase_slope and self.transfer is None:
+            raise ValueError("phase_slope belongs to a transfer")
+        return self
+
+
+class Band(Aim):
+    """A band of the ensemble with an aim of its own; spins are judged by the first band that holds them."""
+
+    offset_hz: tuple[Finite, Finite]
+    b1: tuple[Finite, Finite] | None = None
+    weight: NotNegative = 1.0
+
+
+class TargetTable(Aim):
+    """[target]: one aim for all spins, or bands with one each."""
+
+    band: list[Band] = []
+
+    @model_validator(mode="after")
+    def _aim_or_bands(self) -> TargetTable:
+        kinds = ("transfer", "rotation", "saturation", "transverse")
+        if self.band and any(getattr(self, kind) is not None for kind in kinds):
+            raise ValueError("give one aim for all spins or a list of bands, not both")
+        return self
+
+
+class EnsembleTable(Table):
+    """[ensemble]: offsets x B1, or a measured distribution."""
+
+    bandwidth_hz: NotNegative | None = None
+    centre_hz: Finite = 0.0
+    offsets: Annotated[Whole, Field(ge=1, le=1_000_000)] | None = None
+    offsets_hz: list[Finite] | None = Field(default=None, min_length=1)
+    offset_weights: list[NotNegative] | None = None
+    b1_spread: Annotated[Finite, Field(ge=0, lt=1, allow_inf_nan=False)] = 0.0
+    b1_points: Annotated[Whole, Field(ge=1, le=100_000)] = 1
+    b1: list[Finite] | None = Field(default=None, min_length=1)
+    b1_weights: list[NotNegative] | None = None
+    distribution: str | None = None
+    objective: Literal["mean", "worst"] = "mean"
+    sharpness: Positive = 200.0
+
+
+class LimitsTable(Table):
+    """[limits]: each optional, all of them composable."""
+
+    peak_hz: Positive | list[Positive] | None = None
+    rms_hz: Positive | None = None
+    energy_hz2_s: Positive | None = None
+    power_map: Literal["exact", "tanh"] | None = None
+    enforce: Literal["map", "penalty"] = "map"
+    penalty_weight: Positive = 10.0
+
+
+class PenaltiesTable(Table):
+    """[penalties]: costs on the waveform."""
+
+    smoothness: NotNegative = 0.0
+
+
+class ResponseTable(Table):
+    """[response]: the transmitter's impulse response, from a CSV file."""
+
+    file: str
+
+
+class SolveTable(Table):
+    """[solve]: how to search."""
+
+    start: str = "random"
+    start_shape: str | None = None
+    chirp_bandwidth_hz: Positive | None = None
+    starts: Annotated[Whole, Field(ge=1, le=100_000)] = 8
+    seed: Annotated[Whole, Field(ge=0, le=2**63 - 1)] = 0
+    max_iterations: Annotated[Whole, Field(ge=0, le=100_000_000)] = 2000
+    max_seconds: Positive | None = None
+    method: Literal["lbfgs", "newton"] = "lbfgs"
+    memory: Annotated[Whole, Field(ge=1, le=1000)] = 20
+    halving: bool = True
+    tolerance: NotNegative = 1e-12
+
+
+class OutputTable(Table):
+    """[output]: which files, in which convention."""
+
+    formats: list[str] = ["bruker", "csv"]
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9_.+-]{1,64}$")] = "pulse"
+    rf_max_hz: Positive | None = None
+    phase_sign: Literal[1, -1] = 1
+    figures: bool = True
+
+
+class Job(Table):
+    """A whole job."""
+
+    pulse: PulseTable
+    target: TargetTable
+    ensemble: EnsembleTable
+    limits: LimitsTable = LimitsTable()
+    penalties: PenaltiesTable = PenaltiesTable()
+    response: ResponseTable | None = None
+    solve: SolveTable = SolveTable()
+    output: OutputTable = OutputTable()
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Job:
+        if self.pulse.controls == "phase" and self.limits.peak_hz is None:
+            raise ValueError("limits.peak_hz: missing; it is the amplitude (Hz) of pulse.controls = 'phase'")
+        return self
+
+
+def read_job(source: Any) -> tuple[Job, Path, str]:
+    """Read and check a job.
+
+    Parameters
+    ----------
+    source : path, or dict
+        A TOML file, or the same tables as a dict.
+
+    Returns
+    -------
+    job : Job
+    folder : Path
+        What relative file names in the job are relative to.
+    text : str
+        The TOML text (for a dict, its JSON).
+
+    Raises
+    ------
+    InputError
+        One line that names the file, the key, the value and what is allowed.
+    """
+    if isinstance(source, dict):
+        import json
+
+        return check_job(source, "job"), Path(), json.dumps(source, default=str)
+    path = Path(source)
+    text = read_text(path, JOB_LIMIT_BYTES)
+    try:
+        tables = tomllib.loads(text)
+    except (tomllib.TOMLDecodeError, RecursionError) as error:
+        raise FormatError(f"{path}: not valid TOML: {error}") from None
+    return check_job(tables, str(path)), path.parent, text
+
+
+def check_job(tables: dict[str, Any], name: str) -> Job:
+    """Validate the tables of a job; raises `InputError` naming the first wrong key."""
+    try:
+        return Job.model_validate(tables)
+    except ValidationError as error:
+        raise InputError(f"{name}: {_first_problem(error)}") from None
+
+
+def _first_problem(error: ValidationError) -> str:
+    problems = error.errors(include_url=False)
+    first = min(problems, key=lambda item: item["type"] != "extra_forbidden")  # a misspelt key explains a missing one
+    keys = re.compile(r"[a-z0-9_]+")  # the rest of a place names branches of a union, for programmers
+    place = [str(part) for part in first["loc"]]
+    key = ".".join(part for part in place if keys.fullmatch(part) and part not in ("float", "str", "tuple", "dict"))
+    unit = next((f" {u}" for end, u in (("_us", "us"), ("_hz", "Hz"), ("_deg", "degrees")) if key.endswith(end)), "")
+    message = first["msg"].removeprefix("Value error, ")
+    if first["type"] == "missing":
+        return f"{key}: missing{f' (in{unit})' if unit else ''}"
+    if first["type"] == "extra_forbidden":
+        return f"{key}: unknown key"
+    if first["type"] == "value_error":
+        return f"{key}: {message}" if key else message
+    value = str(first.get("input"))
+    more = f" ({len(problems) - 1} more)" if len(problems) > 1 else ""
+    return f"{key} = {value[:60]}{unit}: {message}{more}"

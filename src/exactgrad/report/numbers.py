@@ -1,0 +1,60 @@
+"""How a table cell is written for people; used by the console and by the run report."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+
+def is_number(cell: Any) -> bool:
+    """Say whether a cell is a number, or text that a caller made of one; such cells stand to the right.
+
+    Examples
+    --------
+    >>> is_number(1e-3), is_number("0.9998"), is_number(True), is_number("x")
+    (True, True, False, False)
+    """
+    if isinstance(cell, bool | np.bool_):
+        return False
+    if isinstance(cell, int | float | np.integer | np.floating):
+        return True
+    if not isinstance(cell, str):
+        return False
+    try:
+        float(cell)
+    except ValueError:
+        return False
+    return "_" not in cell  # float() reads "1_0", which is a name
+
+
+def cell_text(cell: Any) -> str:
+    """Write one cell: six significant digits, yes or no, and a dash where there is nothing.
+
+    Examples
+    --------
+    >>> [cell_text(cell) for cell in (0.123456789, 12000, True, None, "free text")]
+    ['0.123457', '12000', 'yes', '–', 'free text']
+    """
+    if cell is None:
+        return "–"
+    if isinstance(cell, bool | np.bool_):
+        return "yes" if cell else "no"
+    if isinstance(cell, float | np.floating):
+        return f"{float(cell):.6g}"
+    return str(cell)
+
+
+def number_columns(columns: int, rows: list[list[Any]]) -> list[bool]:
+    """Say of each column whether it holds numbers: at least one, and beside them only empty (None) cells.
+
+    Examples
+    --------
+    >>> number_columns(2, [["a", 1.0], ["b", None]])
+    [False, True]
+    """
+    kinds = []
+    for index in range(columns):
+        cells = [row[index] for row in rows if row[index] is not None]
+        kinds.append(bool(cells) and all(is_number(cell) for cell in cells))
+    return kinds
