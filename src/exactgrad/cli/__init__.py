@@ -1,0 +1,1 @@
+"""The command line: it finds the systems and mounts their commands."""

@@ -1,0 +1,1 @@
+"""What all systems share: parameters, transforms, problems, solvers, checkpoints, verification."""

@@ -21,6 +21,9 @@ class Problem(Protocol):
     def parameters(self, x: np.ndarray) -> Parameters:
         """Return the named physical parameters at x."""
 
+    def limit_threads(self, threads: int | None) -> None:
+        """Use at most so many threads inside an evaluation; results must not depend on it."""
+
     def start(self, seed: int) -> np.ndarray:
         """Return a starting vector; the same seed gives the same vector."""
 
@@ -29,6 +32,9 @@ class Problem(Protocol):
 
     def penalty_and_gradient(self, x: np.ndarray) -> tuple[float, np.ndarray]:
         """Return the penalties and their exact gradient."""
+
+    def off_kink(self, x: np.ndarray) -> np.ndarray | None:
+        """Return a point beside x that a limit which begins to bind does not hold up, or None if x is not held up."""
 
     def hessian_product(self, x: np.ndarray, v: np.ndarray) -> np.ndarray:
         """Return the exact second derivative of value + penalty at x, times v."""

@@ -227,7 +227,7 @@ class Hold:
 
 
 @cache
-def _tanh_series(order: int = 24) -> np.ndarray:
+def _tanh_series(order: int = 14) -> np.ndarray:
     """Coefficients of tanh(q)/q in powers of s = q^2, from tanh' = 1 - tanh^2."""
     tau = np.zeros(order)
     tau[0] = 1.0
@@ -236,36 +236,47 @@ def _tanh_series(order: int = 24) -> np.ndarray:
     return tau
 
 
-def tanh_ratio(s: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """f(s) = tanh(q)/q with s = q^2, and its derivatives: f, h = 2 f'(s), h'(s); entire in s, exact at s = 0.
+SERIES_BELOW = 0.06  # where the closed forms of h and h' would cancel
 
-    Parameters
-    ----------
-    s : ndarray
-        Non-negative.
+
+def tanh_ratio(s: np.ndarray) -> np.ndarray:
+    """f(s) = tanh(q)/q with s = q^2 >= 0; entire in s.
 
     Examples
     --------
-    >>> [float(v) for v in tanh_ratio(np.array(0.0))[:2]]
-    [1.0, -0.6666666666666666]
+    >>> float(tanh_ratio(np.array(0.0)))
+    1.0
     """
-    s = np.asarray(s, dtype=float)
+    q = np.sqrt(s)
+    return np.divide(np.tanh(q), q, out=np.ones_like(q), where=q > 0)
+
+
+def tanh_ratio_slope(s: np.ndarray, f: np.ndarray) -> np.ndarray:
+    """h(s) = 2 f'(s) = (sech^2 q - f)/s for s >= 0, f = tanh_ratio(s); -2/3 at s = 0."""
+    h = (1.0 - s * f * f - f) / np.maximum(s, SERIES_BELOW)  # tanh^2 q = s f^2
+    tau = _tanh_series()
+    return _with_series(s, h, (2 * np.arange(tau.size) * tau)[1:])
+
+
+def tanh_ratio_curve(s: np.ndarray, f: np.ndarray, h: np.ndarray) -> np.ndarray:
+    """h'(s) for s >= 0, f and h as above; 8/15 at s = 0."""
+    closed = -(f * (1.0 - s * f * f) + 1.5 * h) / np.maximum(s, SERIES_BELOW)
     tau = _tanh_series()
     k = np.arange(tau.size)
-    small = np.minimum(s, 0.25)
-    f = np.polynomial.polynomial.polyval(small, tau)
-    h = np.polynomial.polynomial.polyval(small, (2 * k * tau)[1:])
-    slope = np.polynomial.polynomial.polyval(small, (2 * k * (k - 1) * tau)[2:])
-    if np.all(s <= 0.25):
-        return f, h, slope
-    large = np.maximum(s, 0.25)
-    q = np.sqrt(large)
-    t = np.tanh(q)
-    ratio, sech2 = t / q, 1.0 - t * t
-    drop = (sech2 - ratio) / large
-    curve = (-(2.0 * sech2 * t / q + drop) * 0.5 - drop) / large
-    near = s <= 0.25
-    return np.where(near, f, ratio), np.where(near, h, drop), np.where(near, slope, curve)
+    return _with_series(s, closed, (2 * k * (k - 1) * tau)[2:])
+
+
+def _with_series(s: np.ndarray, closed: np.ndarray, coefficients: np.ndarray) -> np.ndarray:
+    near = s < SERIES_BELOW
+    if not near.any():
+        return closed
+    closed, near = np.atleast_1d(closed), np.atleast_1d(near)
+    closed[near] = np.polynomial.polynomial.polyval(np.atleast_1d(s)[near], coefficients)
+    return closed.reshape(np.shape(s))
+
+
+def _square(u: np.ndarray) -> np.ndarray:
+    return u[0] * u[0] + u[1] * u[1]
 
 
 @dataclass(frozen=True)
@@ -285,13 +296,15 @@ class RadialTanh:
     def apply(self, x: np.ndarray) -> np.ndarray:
         """Return the limited field."""
         y = x.copy()
-        y[:2] *= tanh_ratio(np.sum(x[:2] ** 2, axis=0) / self.limit**2)[0]
+        y[:2] *= tanh_ratio(_square(x / self.limit))
         return y
 
     def pull(self, x: np.ndarray, g: np.ndarray) -> np.ndarray:
         """Return J g; the Jacobian is symmetric."""
         u, along = x[:2] / self.limit, g.copy()
-        f, h, _ = tanh_ratio(np.sum(u**2, axis=0))
+        s = _square(u)
+        f = tanh_ratio(s)
+        h = tanh_ratio_slope(s, f)
         along[:2] = f * g[:2] + h * np.sum(u * g[:2], axis=0) * u
         return along
 
@@ -300,7 +313,10 @@ class RadialTanh:
     def pull_tangent(self, x: np.ndarray, v: np.ndarray, g: np.ndarray) -> np.ndarray:
         """Return the derivative of `pull` along v."""
         u, w, g2 = x[:2] / self.limit, v[:2] / self.limit, g[:2]
-        _, h, slope = tanh_ratio(np.sum(u**2, axis=0))
+        s = _square(u)
+        f = tanh_ratio(s)
+        h = tanh_ratio_slope(s, f)
+        slope = tanh_ratio_curve(s, f, h)
         uw, ug, wg = np.sum(u * w, axis=0), np.sum(u * g2, axis=0), np.sum(w * g2, axis=0)
         out = np.zeros_like(x)
         out[:2] = h * (uw * g2 + wg * u + ug * w) + 2.0 * slope * uw * ug * u
@@ -327,7 +343,7 @@ class EnergyScaling:
 
     def factor(self, x: np.ndarray) -> tuple[float, float]:
         """Return the factor and the energy before it."""
-        energy = float(np.sum(self.weights * np.sum(x[:2] ** 2, axis=0)))
+        energy = float(np.sum(self.weights * _square(x)))
         return (1.0 if energy <= self.limit else float(np.sqrt(self.limit / energy))), energy
 
     def apply(self, x: np.ndarray) -> np.ndarray:
@@ -384,8 +400,10 @@ class EnergyTanh:
     limit: float
 
     def _ratio(self, x: np.ndarray) -> tuple[float, float, float]:
-        energy = np.sum(self.weights * np.sum(x[:2] ** 2, axis=0))
-        f, h, slope = tanh_ratio(energy / self.limit)
+        s = np.sum(self.weights * _square(x)) / self.limit
+        f = tanh_ratio(s)
+        h = tanh_ratio_slope(s, f)
+        slope = tanh_ratio_curve(s, f, h)
         return float(f), float(h) / self.limit, float(slope) / self.limit**2
 
     def apply(self, x: np.ndarray) -> np.ndarray:

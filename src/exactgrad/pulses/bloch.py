@@ -75,8 +75,9 @@ def simulate(
     if t1_s is None and t2_s is None:
         turns = _cayley_klein(pulse, offset, scale)
         if not trajectory:
-            return _turn(*_last(turns), start)
-        states = (_turn(alpha, beta, start) for alpha, beta in turns)
+            alpha, beta = _last(turns)
+            return _turn(alpha, beta, start)
+        states: Iterator[np.ndarray] = (_turn(alpha, beta, start) for alpha, beta in turns)
     else:
         rate1, rate2 = _relaxation_rate("t1_s", t1_s, pulse), _relaxation_rate("t2_s", t2_s, pulse)
         equilibrium = float(require_finite("m0", m0))

@@ -141,10 +141,10 @@ def offset_profile(
     panels[1].set(ylabel="1 − quality", yscale="log")
     if scales.size > 1:
         _b1_key(fig, panels[:2], scales)
-    for label, values in (components or {}).items():
-        values = require_shape(label, require_finite(label, values), offset.shape)
-        panels[2].plot(offset / 1e3, values[order], label=label)
     if components:
+        for label, values in components.items():
+            values = require_shape(label, require_finite(label, values), offset.shape)
+            panels[2].plot(offset / 1e3, values[order], label=label)
         panels[2].set(ylabel="component")
         _legend_above(panels[2])
     if training_offsets_hz is not None:
@@ -248,7 +248,7 @@ def _quality_lines(axes: Axes, offset_khz: np.ndarray, scale: np.ndarray, values
     if not levels:  # matplotlib warns of a level that is nowhere
         return
     lines = axes.contour(offset_khz, scale, values, levels=levels, colors="white", linewidths=1.3)
-    rim = [withStroke(linewidth=2.6, foreground=style.INK)]
+    rim: list[Any] = [withStroke(linewidth=2.6, foreground=style.INK)]
     lines.set_path_effects(rim)
     for text in axes.clabel(lines, fmt=lambda level: f"{level:g}", fontsize=9):
         text.set_path_effects(rim)
@@ -273,6 +273,8 @@ def convergence(histories: Sequence[Any]) -> Figure:
     >>> convergence([[0.5, 0.1, 0.01], [0.6, 0.2]]).axes[0].get_yscale()
     'log'
     """
+    from matplotlib.ticker import MaxNLocator
+
     losses = [require_finite(f"histories[{i}]", history).ravel() for i, history in enumerate(histories)]
     ran = [i for i, loss in enumerate(losses) if loss.size]
     if not ran:
@@ -280,7 +282,7 @@ def convergence(histories: Sequence[Any]) -> Figure:
     best = min(ran, key=lambda i: losses[i].min())
     fig = style.figure(7.5, 3.8)
     axes = fig.subplots()
-    mark = {"marker": "o", "markersize": 3, "markevery": [-1]}
+    mark: dict[str, Any] = {"marker": "o", "markersize": 3, "markevery": [-1]}
     for count, i in enumerate(i for i in ran if i != best):
         label = "other starts" if count == 0 else None
         axes.plot(_at_least_rounding(losses[i]), color=style.MUTED, alpha=0.55, linewidth=1.0, label=label, **mark)
@@ -288,7 +290,7 @@ def convergence(histories: Sequence[Any]) -> Figure:
     axes.plot(_at_least_rounding(losses[best]), color=style.VERMILION, linewidth=2.2, label=label, **mark)
     axes.set(xlabel="iteration", ylabel="1 − quality", yscale="log")
     axes.set_xlim(0, max(1, *(losses[i].size - 1 for i in ran)) * 1.02)
-    axes.xaxis.get_major_locator().set_params(integer=True)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.legend(loc="upper right")
     return fig
 
@@ -311,8 +313,9 @@ def trajectory(points: Any, labels: Sequence[str] = ()) -> Figure:
 
     Examples
     --------
-    >>> trajectory([[0, 0, 1], [0.6, 0, 0.8], [1, 0, 0]]).axes[0].get_zlabel()
-    ''
+    >>> fig = trajectory([[0, 0, 1], [0.6, 0, 0.8], [1, 0, 0]], ["on resonance"])
+    >>> [text.get_text() for text in fig.axes[0].get_legend().get_texts()]
+    ['on resonance']
     """
     paths = require_finite("points", points)
     paths = require_shape("points", paths[None] if paths.ndim == 2 else paths, (None, None, 3))

@@ -59,7 +59,7 @@ class PulseProblem:
     """
 
     def __init__(self, job: Job, folder: Path = Path(), threads: int | None = None, text: str = ""):
-        self.job, self.folder, self.text, self.threads = job, folder, text, threads
+        self.job, self.folder, self.text = job, folder, text
         self.step_s = job.pulse.step_s()
         self.ensemble = _ensemble(job, folder)
         self.cost, weight = _target(job, self.ensemble, float(self.step_s.sum()))
@@ -97,6 +97,10 @@ class PulseProblem:
     def steps(self) -> int:
         """Number of pulse steps N."""
         return self.step_s.size
+
+    def limit_threads(self, threads: int | None) -> None:
+        """Use at most so many threads in the sweeps; results do not depend on it."""
+        self._sweep.threads = threads
 
     def start(self, seed: int = 0) -> np.ndarray:
         """Return the starting vector of the job's kind for this seed, shape (size,)."""
@@ -166,6 +170,21 @@ class PulseProblem:
             g = g + penalty.evaluate(u)[1]
             dg = dg + penalty.tangent(u, du)
         return self.chain.pull_pair(inputs, tangents, g, dg)
+
+    def off_kink(self, x: np.ndarray) -> np.ndarray | None:
+        """Return x with larger amplitudes if it lies just inside the energy limit, so that the limit binds smoothly."""
+        amplitudes = np.array([UNITS[name] == "Hz" and name != "z" for name in CHANNELS[self.job.pulse.controls]])
+        for i, link in enumerate(self.chain.links):
+            if not isinstance(link, EnergyScaling) or not amplitudes.any():
+                continue
+            before = Chain(self.chain.links[:i])
+            if not 0.9 * link.limit <= link.factor(before.apply(x))[1] <= 1.001 * link.limit:
+                return None
+            for growth in (1.02, 1.05, 1.1, 1.2, 1.5, 2.0):
+                larger = (x.reshape(-1, self.columns) * np.where(amplitudes, growth, 1.0)[:, None]).ravel()
+                if link.factor(before.apply(larger))[1] > 1.01 * link.limit:
+                    return larger
+        return None
 
     def _vector(self, x: Any) -> np.ndarray:
         return require_shape("x", require_finite("x", x), (self.size,))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 
 from exactgrad.kernels.threads import choose_threads, for_each
@@ -10,6 +12,7 @@ from exactgrad.pulses import kernel
 WIDTHS = (32, 24, 16, 8)  # lanes of a block; multiples of the vector length
 MOST_PARTITIONS = 64  # rows of partial gradients, so memory stays O(steps + spins)
 STEP_SPIN_S = 2.5e-9  # one sweep, per step and spin, for choosing threads
+PARTITION_S = 5e-5  # a partition is at least so much work
 
 
 class Sweep:
@@ -30,38 +33,45 @@ class Sweep:
         self.padded = self.blocks * self.width
         # Idle lanes repeat the last spin, so that they need no larger angles; their cotangents are zero.
         self._spins = np.stack([np.pad(row, (0, self.padded - self.spins), mode="edge") for row in (offset_hz, b1)])
-        self.partitions = min(self.blocks, MOST_PARTITIONS)
-        self._bounds = np.linspace(0, self.blocks, self.partitions + 1).astype(int)
+
+    def _partition(self, steps: int) -> np.ndarray:
+        """Return the block bounds of the partitions: by the work alone, so that sums never depend on threads."""
+        worth = int(steps * self.padded * STEP_SPIN_S / PARTITION_S)
+        count = max(1, min(self.blocks, MOST_PARTITIONS, worth))
+        return np.arange(count + 1) * self.blocks // count
 
     def turns(self, steps: np.ndarray) -> np.ndarray:
         """Return the total rotation of each spin as quaternions, shape (4, S), for `steps`, shape (4, N)."""
         turns = np.empty((4, self.padded))
-        self._run(
-            lambda p: kernel.forward(steps, self._spins, self.width, self._bounds[p], self._bounds[p + 1], turns),
-            steps.shape[1],
-        )
+        bounds = self._partition(steps.shape[1])
+
+        def task(p: int) -> None:
+            kernel.forward(steps, self._spins, self.width, bounds[p], bounds[p + 1], turns)
+
+        self._run(task, bounds.size - 1, steps.shape[1])
         return turns[:, : self.spins]
 
     def gradient(self, steps: np.ndarray, cotangents: np.ndarray) -> np.ndarray:
         """Return the gradient by the first three rows of `steps`, shape (3, N), for m_N, shape (3, S)."""
         m = self._pad(cotangents)
-        rows = np.zeros((self.partitions, 3, steps.shape[1]))
-        self._run(
-            lambda p: kernel.backward(
-                steps, self._spins, m, self.width, self._bounds[p], self._bounds[p + 1], rows[p]
-            ),
-            steps.shape[1],
-        )
+        bounds = self._partition(steps.shape[1])
+        rows = np.zeros((bounds.size - 1, 3, steps.shape[1]))
+
+        def task(p: int) -> None:
+            kernel.backward(steps, self._spins, m, self.width, bounds[p], bounds[p + 1], rows[p])
+
+        self._run(task, bounds.size - 1, steps.shape[1])
         return _sum_in_order(rows)
 
     def turning(self, steps: np.ndarray, changes: np.ndarray) -> np.ndarray:
         """Return the small turns of the ends, shape (3, S), when `steps` changes by `changes`, shape (3, N)."""
         turning = np.empty((3, self.padded))
-        bounds = self._bounds * self.width
-        self._run(
-            lambda p: kernel.forward_tangent(steps, changes, self._spins, bounds[p], bounds[p + 1], turning),
-            steps.shape[1],
-        )
+        bounds = self._partition(steps.shape[1]) * self.width
+
+        def task(p: int) -> None:
+            kernel.forward_tangent(steps, changes, self._spins, bounds[p], bounds[p + 1], turning)
+
+        self._run(task, bounds.size - 1, steps.shape[1])
         return turning[:, : self.spins]
 
     def gradient_change(
@@ -69,14 +79,13 @@ class Sweep:
     ) -> np.ndarray:
         """Return the change of `gradient`, shape (3, N), when `steps` and m_N change."""
         m, dm = self._pad(cotangents), self._pad(cotangent_changes)
-        rows = np.zeros((self.partitions, 3, steps.shape[1]))
-        bounds = self._bounds * self.width
-        self._run(
-            lambda p: kernel.backward_tangent(
-                steps, changes, self._spins, m, dm, bounds[p], bounds[p + 1], rows[p]
-            ),
-            steps.shape[1],
-        )
+        bounds = self._partition(steps.shape[1]) * self.width
+        rows = np.zeros((bounds.size - 1, 3, steps.shape[1]))
+
+        def task(p: int) -> None:
+            kernel.backward_tangent(steps, changes, self._spins, m, dm, bounds[p], bounds[p + 1], rows[p])
+
+        self._run(task, bounds.size - 1, steps.shape[1])
         return _sum_in_order(rows)
 
     def _pad(self, cotangents: np.ndarray) -> np.ndarray:
@@ -84,8 +93,8 @@ class Sweep:
         padded[:, : self.spins] = cotangents
         return padded
 
-    def _run(self, task, steps: int) -> None:
-        for_each(self.partitions, task, choose_threads(steps * self.padded * STEP_SPIN_S, self.threads))
+    def _run(self, task: Callable[[int], None], partitions: int, steps: int) -> None:
+        for_each(partitions, task, choose_threads(steps * self.padded * STEP_SPIN_S, self.threads))
 
 
 def _sum_in_order(rows: np.ndarray) -> np.ndarray:

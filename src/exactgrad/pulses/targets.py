@@ -197,7 +197,12 @@ class Bands:
 
 
 def _cross(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    return np.stack((a[1] * b[2] - a[2] * b[1], a[2] * b[0] - a[0] * b[2], a[0] * b[1] - a[1] * b[0]))
+    x = a[1] * b[2] - a[2] * b[1]
+    out = np.empty((3, x.size))
+    out[0] = x
+    out[1] = a[2] * b[0] - a[0] * b[2]
+    out[2] = a[0] * b[1] - a[1] * b[0]
+    return out
 
 
 def rotation_quaternion(axis: np.ndarray, angle_rad: float) -> np.ndarray:

@@ -18,19 +18,20 @@ from unicodedata import category
 
 import numpy as np
 
-from exactgrad.report.numbers import cell_text, number_columns
+from exactgrad.report.numbers import cell_text, checked_rows, number_columns
 
 PLAIN_LINE_EVERY_S = 5.0
 REDRAW_EVERY_S = 0.1
+_LOG_WIDTH = 10_000  # characters; where nobody watches there is no width to fit in
 _STEERING = {"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"}  # Unicode categories
 
 
 @cache
-def _console() -> Any:
+def _console(width: int | None = None) -> Any:
     """Rich's console on stderr: one for all, so that prose is drawn above a running progress line."""
     from rich.console import Console
 
-    return Console(stderr=True, highlight=False, markup=False, emoji=False)
+    return Console(stderr=True, highlight=False, markup=False, emoji=False, width=width)
 
 
 def _harmless(text: str, keep: str = "\n\t") -> str:
@@ -88,24 +89,14 @@ def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> 
     from rich.text import Text
 
     cells = checked_rows(columns, rows)
-    drawn = Table(title=Text(title) if title else None, box=box.SIMPLE_HEAD, title_justify="left", pad_edge=False)
+    drawn = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for heading, is_right in zip(columns, number_columns(len(columns), cells), strict=True):
         drawn.add_column(Text(heading), justify="right" if is_right else "left")
     for row in cells:
         drawn.add_row(*(Text(_harmless(cell_text(cell))) for cell in row))
-    console = _console()
-    # where nobody watches there is no width to fit in
-    width = console.width if console.is_terminal else max(console.measure(drawn).maximum, len(title), 1)
-    console.print(drawn, width=width, soft_wrap=not console.is_terminal)
-
-
-def checked_rows(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> list[list[Any]]:
-    """Return the rows as lists, or raise ValueError if one does not have a cell for each column."""
-    cells = [list(row) for row in rows]
-    for index, row in enumerate(cells):
-        if len(row) != len(columns):
-            raise ValueError(f"row {index} has {len(row)} cells, the table {len(columns)} columns")
-    return cells
+    if title:
+        _print(title, "bold")  # as Rich's own title it would be folded to the width of the table
+    (_console() if _console().is_terminal else _console(_LOG_WIDTH)).print(drawn)
 
 
 def json_line(obj: dict[str, Any]) -> str:
@@ -152,26 +143,42 @@ def print_json(obj: dict[str, Any]) -> None:
 
 
 class Event(Protocol):
-    """What a solver tells after an iteration."""
+    """What a solver tells of its search; `core.solve.Event` is one.
 
-    start: int
-    """Which start, from 0."""
-    starts: int
-    iteration: int
-    """Iterations this start has done."""
-    max_iterations: int
-    best_loss: float
-    seconds: float
-    """Since the solver began."""
-    phase: str
-    """What it does, one word or a few; may be empty."""
+    Attributes
+    ----------
+    start, starts : int
+        Starts that are still searched, and starts that there were.
+    iteration, max_iterations : int
+        Most iterations that a start has done in this phase, and the phase's budget.
+    best_loss : float
+    seconds : float
+        Since the solver began.
+    phase : str
+        What it does, in a few words; may be empty.
+    """
+
+    @property
+    def start(self) -> int: ...  # noqa: D102 - described above
+    @property
+    def starts(self) -> int: ...  # noqa: D102
+    @property
+    def iteration(self) -> int: ...  # noqa: D102
+    @property
+    def max_iterations(self) -> int: ...  # noqa: D102
+    @property
+    def best_loss(self) -> float: ...  # noqa: D102
+    @property
+    def seconds(self) -> float: ...  # noqa: D102
+    @property
+    def phase(self) -> str: ...  # noqa: D102
 
 
 class Progress:
     """Draw a solver's events as one line; a context manager.
 
     On a terminal the line is redrawn in place at most ten times a second and vanishes at the end; elsewhere at most one
-    plain line is printed every five seconds. Starts may run one after the other or side by side.
+    plain line is printed every five seconds.
 
     Parameters
     ----------
@@ -183,7 +190,7 @@ class Progress:
     Examples
     --------
     >>> from types import SimpleNamespace
-    >>> event = SimpleNamespace(start=0, starts=1, iteration=1, max_iterations=9, best_loss=1.0, seconds=0.1, phase="")
+    >>> event = SimpleNamespace(start=1, starts=1, iteration=1, max_iterations=9, best_loss=1.0, seconds=0.1, phase="")
     >>> with Progress(lambda event: f"loss {event.best_loss:g}", quiet=True) as progress:
     ...     progress(event)
     """
@@ -194,12 +201,13 @@ class Progress:
         self._live: Any = None
         self._task: Any = None
         self._shown_at = -math.inf
-        self._iterations: dict[int, int] = {}
-        self._first: tuple[float, float] | None = None  # clock and done fraction at the first event
+        self._phase: str | None = None
+        self._first = (0.0, 0.0)  # clock and fraction of the budget at the first event of the phase
 
     def __enter__(self) -> Progress:
-        if not self._quiet and _console().is_terminal:
-            self._live = _progress_line(_console())
+        console = _console()
+        if not self._quiet and console.is_terminal and console.is_interactive:
+            self._live = _progress_line(console)
             self._task = self._live.add_task("", total=1.0, left="")
             self._live.start()
         return self
@@ -213,40 +221,26 @@ class Progress:
         if self._quiet:
             return
         now = monotonic()
-        done = self._done(event)
-        if self._first is None:
-            self._first = (now, done)
+        done = min(1.0, event.iteration / max(1, event.max_iterations))
+        if event.phase != self._phase:
+            self._phase, self._first = event.phase, (now, done)
         if now - self._shown_at < (REDRAW_EVERY_S if self._live else PLAIN_LINE_EVERY_S):
             return
         self._shown_at = now
         left_s = time_left_s(now - self._first[0], self._first[1], done)
-        left = "" if left_s is None else f"at most {clock(left_s)} left"  # a start may converge before its budget
+        left = "" if left_s is None else f"budget ends in {clock(left_s)}"  # the search may converge before it
         text = _harmless(" · ".join(part for part in (_position(event), self._describe(event)) if part), keep="")
         if self._live:
             self._live.update(self._task, description=text, completed=done, left=left, refresh=True)
         else:
             say(" · ".join(part for part in (text, f"{clock(event.seconds)} elapsed", left) if part))
 
-    def _done(self, event: Event) -> float:
-        """Fraction of the iteration budget that is used, all starts together."""
-        self._iterations[event.start] = event.iteration
-        budget = max(1, event.starts) * max(1, event.max_iterations)
-        return min(1.0, sum(self._iterations.values()) / budget)
-
 
 def _progress_line(console: Any) -> Any:
     from rich.progress import BarColumn, Progress, TextColumn
     from rich.table import Column
 
-    class OneLine(Progress):
-        """Rich's progress, kept to one line on a narrow terminal."""
-
-        def make_tasks_table(self, tasks: Iterable[Any]) -> Any:
-            grid = super().make_tasks_table(tasks)
-            grid.expand = False
-            return grid
-
-    return OneLine(
+    return Progress(
         BarColumn(bar_width=20),
         TextColumn("{task.description}", markup=False, table_column=Column(no_wrap=True, overflow="ellipsis")),
         TextColumn("{task.fields[left]}", markup=False, style="dim", table_column=Column(no_wrap=True)),
@@ -259,8 +253,9 @@ def _progress_line(console: Any) -> Any:
 
 
 def _position(event: Event) -> str:
-    start = f"start {event.start + 1}/{event.starts}" if event.starts > 1 else ""
-    return " · ".join(part for part in (event.phase, start, f"iteration {event.iteration}/{event.max_iterations}") if part)
+    starts = f"{event.start} of {event.starts} starts" if event.starts > 1 else ""
+    count = f"iteration {event.iteration}/{event.max_iterations}"
+    return " · ".join(part for part in (event.phase, starts, count) if part)
 
 
 def time_left_s(elapsed_s: float, done_first: float, done: float) -> float | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -58,3 +59,18 @@ def number_columns(columns: int, rows: list[list[Any]]) -> list[bool]:
         cells = [row[index] for row in rows if row[index] is not None]
         kinds.append(bool(cells) and all(is_number(cell) for cell in cells))
     return kinds
+
+
+def checked_rows(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> list[list[Any]]:
+    """Return the rows as lists, or raise ValueError if one does not have a cell for each column.
+
+    Examples
+    --------
+    >>> checked_rows(["seed", "loss"], [(0, 0.5)])
+    [[0, 0.5]]
+    """
+    cells = [list(row) for row in rows]
+    for index, row in enumerate(cells):
+        if len(row) != len(columns):
+            raise ValueError(f"row {index} has {len(row)} cells, the table {len(columns)} columns")
+    return cells

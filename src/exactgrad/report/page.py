@@ -20,7 +20,7 @@ from urllib.parse import quote
 
 from exactgrad import __version__
 from exactgrad.errors import InputError
-from exactgrad.report.numbers import cell_text, is_number, number_columns
+from exactgrad.report.numbers import cell_text, checked_rows, is_number, number_columns
 from exactgrad.report.style import data_uri
 
 THIN_SPACE = "\u2009"
@@ -90,10 +90,7 @@ class Page:
         ValueError
             If a row has more or fewer cells than there are columns.
         """
-        cells = [list(row) for row in rows]
-        for index, row in enumerate(cells):
-            if len(row) != len(columns):
-                raise ValueError(f"row {index} has {len(row)} cells, the table {len(columns)} columns")
+        cells = checked_rows(columns, rows)
         kinds = number_columns(len(columns), cells)
         head = "".join(
             f'<th scope="col"{_right(kind)}><button type="button">{escape(heading)}</button></th>'

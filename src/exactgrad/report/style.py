@@ -1,7 +1,7 @@
 """The figures' common style: sizes in inches, colours that colour-blind readers can tell apart, PNG bytes.
 
-Figures are matplotlib `Figure` objects with a white ground (they are shown on a card, on dark pages too); pyplot and its
-global state are not used. matplotlib is imported when the first figure is made.
+Figures are matplotlib `Figure` objects with a white ground (they are shown on a card, on dark pages too); pyplot and
+its global state are not used. matplotlib is imported when the first figure is made.
 """
 
 from __future__ import annotations
@@ -72,7 +72,8 @@ def styled(draw: Callable[P, T]) -> Callable[P, T]:
     def drawn(*args: P.args, **kwargs: P.kwargs) -> T:
         from matplotlib import rc_context
 
-        with rc_context({**_RC, "axes.prop_cycle": _cycle()}):
+        settings: Any = {**_RC, "axes.prop_cycle": _cycle()}
+        with rc_context(settings):
             return draw(*args, **kwargs)
 
     return drawn
@@ -95,10 +96,11 @@ def figure(width_in: float = 7.0, height_in: float = 4.0) -> Figure:
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
+    from matplotlib.layout_engine import ConstrainedLayoutEngine
 
-    made = Figure(figsize=(width_in, height_in), dpi=DOTS_PER_INCH, layout="constrained")
+    layout = ConstrainedLayoutEngine(w_pad=0.08, h_pad=0.08, hspace=0.04, wspace=0.04)
+    made = Figure(figsize=(width_in, height_in), dpi=DOTS_PER_INCH, layout=layout)
     FigureCanvasAgg(made)
-    made.get_layout_engine().set(w_pad=0.08, h_pad=0.08, hspace=0.04, wspace=0.04)
     return made
 
 

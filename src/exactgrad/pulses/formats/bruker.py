@@ -115,9 +115,7 @@ def _read_comment(text: TextFile, number: int, comment: str, header: _Header) ->
 def _point(text: TextFile, number: int, line: str) -> list[float]:
     point = text.numbers(number, line, ("amplitude %", "phase deg"))
     if abs(point[0]) > _PERCENT_LIMIT:
-        raise text.error(
-            number, f"amplitude {point[0]:g}: percent of the maximum, at most {_PERCENT_LIMIT:g}, is needed"
-        )
+        raise text.error(number, f"amplitude {point[0]:g}: at most {_PERCENT_LIMIT:g} percent is read")
     return point
 
 
@@ -135,7 +133,7 @@ def _check_npoints(text: TextFile, header: _Header, count: int, points_from: int
 
 
 def _read_xwin(text: TextFile) -> Content:
-    rows = []
+    rows: list[list[float]] = []
     started = False
     for number, line in enumerate(text.lines, 1):
         if started and line.strip():

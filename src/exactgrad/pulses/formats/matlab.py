@@ -105,31 +105,36 @@ def _load(path: Path, data: bytes) -> tuple[dict[str, np.ndarray], str]:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error")
-            listed = {name: (shape, kind) for name, shape, kind in scipy.io.whosmat(io.BytesIO(data))}
+            listed = scipy.io.whosmat(io.BytesIO(data))
             _check_listed(path, listed)
-            wanted = [name for name in (*_NAMES, "title") if name in listed]
-            loaded = scipy.io.loadmat(io.BytesIO(data), variable_names=wanted) if wanted else {}
+            loaded = scipy.io.loadmat(io.BytesIO(data), variable_names=[*_NAMES, "title"])
     except FormatError:
         raise
     except Exception as error:  # SciPy's reader raises whatever its parts do
-        raise FormatError(
-            f"{path}: not a readable .mat file ({type(error).__name__}: {one_line(str(error))})"
-        ) from error
+        what = f"{type(error).__name__}: {one_line(str(error))}"
+        raise FormatError(f"{path}: not a readable .mat file ({what})") from error
     found = {name: _numbers(path, name, loaded[name]) for name in _NAMES if name in loaded}
     title = loaded.get("title")
     return found, one_line(str(title.flat[0])) if isinstance(title, np.ndarray) and title.size == 1 else ""
 
 
-def _check_listed(path: Path, listed: dict[str, tuple[tuple[int, ...], str]]) -> None:
-    for name in _NAMES:
-        shape, kind = listed.get(name, ((1,), "double"))
+def _check_listed(path: Path, listed: list[tuple[str, tuple[int, ...], str]]) -> None:
+    """Refuse our names where they stand twice, are not plain numbers (the title: text), or are too large."""
+    seen = set()
+    for name, shape, kind in listed:
+        if name not in (*_NAMES, "title"):
+            continue
+        if name in seen:
+            raise FormatError(f"{path}: {name} stands in the file twice")
+        seen.add(name)
+        if name == "title":
+            if kind != "char":
+                raise FormatError(f"{path}: title is of class {kind}; text is needed")
+            continue
         if kind not in _NUMERIC:
             raise FormatError(f"{path}: {name} is of class {kind}; a plain numeric array is needed")
         if len(shape) > 2 or math.prod(shape) > 2 * MAX_POINTS:
             raise FormatError(f"{path}: {name}: shape {shape}; at most 2 x {MAX_POINTS} is read")
-    shape, kind = listed.get("title", ((1,), "char"))
-    if kind != "char" or math.prod(shape) > 1000:
-        raise FormatError(f"{path}: title must be text of at most 1000 characters")
 
 
 def _numbers(path: Path, name: str, values: Any) -> np.ndarray:

@@ -68,9 +68,7 @@ def read(path: Path) -> Content:
         raise FormatError(f"{text.path}: holds {len(sequence.rf)} rf pulses; a file with one is read")
     number, tokens = sequence.rf[0]
     if len(tokens) != layout.columns:
-        raise text.error(
-            number, f"{len(tokens)} columns where [RF] of version {version[0]}.{version[1]} has {layout.columns}"
-        )
+        raise text.error(number, f"{len(tokens)} columns where [RF] of this version has {layout.columns}")
     if any(text.number(number, tokens[i], "frequency") != 0 for i in layout.frequencies):
         raise text.error(number, "an rf frequency offset is not read; write it as a phase ramp")
     return _content(text, sequence, number, tokens, layout)
@@ -185,24 +183,26 @@ def write(pulse: Pulse, label: Label) -> bytes:
         raise BackendMissing("format pulseq: pypulseq is not installed; pip install 'exactgrad[pulseq]'") from None
     if pulse.peak_hz == 0:
         raise InputError("format pulseq cannot hold a pulse without rf (its shapes are relative to the peak)")
-    dwell_s = pulse.duration_s / pulse.steps
-    system = pypulseq.Opts(
-        rf_dead_time=_DEAD_TIME_S, rf_ringdown_time=_RINGDOWN_S, rf_raster_time=_raster_s(dwell_s, pulse.steps)
-    )
+    samples = max(pulse.steps, 2)  # one step is given by its two edges: pypulseq takes no single sample
+    dwell_s = pulse.duration_s / samples
+    times_s = (np.arange(samples) + 0.5) * dwell_s if pulse.steps > 1 else np.array([0.0, pulse.duration_s])
+    raster_s = _raster_s(dwell_s)
+    delay_s = math.ceil(_DEAD_TIME_S / raster_s - 1e-6) * raster_s
+    system = pypulseq.Opts(rf_dead_time=_DEAD_TIME_S, rf_ringdown_time=_RINGDOWN_S, rf_raster_time=raster_s)
     with warnings.catch_warnings(), tempfile.TemporaryDirectory() as folder:
         warnings.simplefilter("ignore")
         event = pypulseq.make_arbitrary_rf(
-            signal=pulse.ux_hz + 1j * pulse.uy_hz,
+            signal=np.broadcast_to(pulse.ux_hz + 1j * pulse.uy_hz, samples),
             flip_angle=0.0,  # not used without scaling
             dwell=dwell_s,
-            delay=_DEAD_TIME_S,
+            delay=delay_s,
             no_signal_scaling=True,
             return_gz=False,
             use=_USES.get(label.exmode, "undefined"),
             system=system,
         )
-        event.signal = np.atleast_1d(event.signal)  # one step comes back without an axis
-        blocks = math.ceil((_DEAD_TIME_S + pulse.duration_s + _RINGDOWN_S) / _BLOCK_RASTER_S - 1e-6)
+        event.t = times_s
+        blocks = math.ceil((delay_s + pulse.duration_s + _RINGDOWN_S) / _BLOCK_RASTER_S - 1e-6)
         sequence = pypulseq.Sequence(system)
         sequence.add_block(event, pypulseq.make_delay(blocks * _BLOCK_RASTER_S))
         sequence.set_definition("Name", one_line(label.title).replace("#", "").encode("ascii", "replace").decode())
@@ -212,11 +212,14 @@ def write(pulse: Pulse, label: Label) -> bytes:
         return file.read_bytes()
 
 
-def _raster_s(dwell_s: float, steps: int) -> float:
-    """Return the rf raster; pypulseq takes nearly-one-raster steps for exactly that, so these get their own raster."""
-    times = (np.arange(steps) + 0.5) * dwell_s / _RASTER_S
-    looks_regular = bool((np.floor(times) == np.arange(steps)).all())
-    return dwell_s if looks_regular else _RASTER_S
+def _raster_s(dwell_s: float) -> float:
+    """Return the rf raster: 1 us for steps of whole us, else the step itself, whose times then need few digits.
+
+    pypulseq takes times that fall into successive rasters for exactly these rasters, and prints nine digits of a
+    run-length code in which two values that print alike become a run: both would corrupt the times of odd steps.
+    """
+    whole_us = round(dwell_s / _RASTER_S)
+    return _RASTER_S if whole_us and math.isclose(dwell_s, whole_us * _RASTER_S, rel_tol=1e-9) else dwell_s
 
 
 def _check_kept(pulse: Pulse, content: Content) -> None:

@@ -5,6 +5,7 @@ A format is a module here that holds a `FORMAT`; heavy libraries are imported by
 
 from __future__ import annotations
 
+import functools
 import importlib
 import pkgutil
 from pathlib import Path
@@ -17,7 +18,9 @@ _HEAD_BYTES = 65536
 _COLUMNS = {"ux_hz", "amp_hz", "uy_hz", "phase_deg", "step_s", "t_s"}
 
 
-def _list_formats() -> dict[str, Format]:
+@functools.cache
+def list_formats() -> dict[str, Format]:
+    """Return every format by name, in alphabetical order."""
     package = importlib.import_module("exactgrad.pulses.formats")
     found = {}
     for entry in pkgutil.iter_modules(package.__path__):
@@ -25,9 +28,6 @@ def _list_formats() -> dict[str, Format]:
         if isinstance(item, Format):
             found[item.name] = item
     return dict(sorted(found.items()))
-
-
-FORMATS: dict[str, Format] = _list_formats()
 
 
 def get_format(name: str) -> Format:
@@ -38,13 +38,14 @@ def get_format(name: str) -> Format:
     InputError
         If there is none; the message lists those there are.
     """
-    if name not in FORMATS:
-        raise InputError(f"format {name!r}: unknown; there are: {', '.join(FORMATS)}")
-    return FORMATS[name]
+    formats = list_formats()
+    if name not in formats:
+        raise InputError(f"format {name!r}: unknown; there are: {', '.join(formats)}")
+    return formats[name]
 
 
 def detect_format(path: Path) -> str:
-    """Return the name of the format that a file is in: its content decides, its suffix where the content leaves a choice.
+    """Return the name of a file's format: its content decides, and its suffix where the content leaves a choice.
 
     Parameters
     ----------
@@ -71,12 +72,12 @@ def detect_format(path: Path) -> str:
     if not data.strip(b"\0 \t\r\n"):
         raise FormatError(f"{path}: empty")
     by_content = _candidates(data[:_HEAD_BYTES])
-    by_suffix = [name for name, item in FORMATS.items() if item.suffix.lower() == path.suffix.lower()]
+    by_suffix = [name for name, item in list_formats().items() if item.suffix.lower() == path.suffix.lower()]
     both = [name for name in by_content if name in by_suffix]
     for names in (by_content, both) if by_content else (by_suffix,):
         if len(names) == 1:
             return names[0]
-    raise FormatError(f"{path}: format not recognised; name it (--format): {', '.join(by_content or FORMATS)}")
+    raise FormatError(f"{path}: format not recognised; name it (--format): {', '.join(by_content or list_formats())}")
 
 
 def _candidates(head: bytes) -> list[str]:

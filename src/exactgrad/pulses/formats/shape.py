@@ -106,7 +106,7 @@ class Content:
 
     @classmethod
     def from_polar(cls, amplitude, phase_rad, **others) -> Content:
-        """Build from amplitude (negative = phase + pi) and phase (rad); steps of one length unless `lengths` is given."""
+        """Build from amplitude (negative = phase + pi) and phase (rad); one step length unless given `lengths`."""
         amplitude, phase = np.asarray(amplitude, float), np.asarray(phase_rad, float)
         others.setdefault("lengths", np.ones(amplitude.size))
         return cls(amplitude * np.cos(phase), amplitude * np.sin(phase), **others)
@@ -139,7 +139,12 @@ class Shape:
 
 def mirrored(pulse: Pulse) -> Pulse:
     """Return the pulse with the opposite sense of phase (uy -> -uy)."""
-    return replace(pulse, uy_hz=-pulse.uy_hz)
+    return replace(pulse, uy_hz=0.0 - pulse.uy_hz)
+
+
+def without_negative_zeros(pulse: Pulse) -> Pulse:
+    """Return the same pulse with every -0.0 as 0.0, whose phase would be 180 or -0 degrees."""
+    return replace(pulse, ux_hz=pulse.ux_hz + 0.0, uy_hz=pulse.uy_hz + 0.0)
 
 
 def fractions(pulse: Pulse, rf_max_hz: float) -> tuple[np.ndarray, np.ndarray]:

@@ -24,7 +24,7 @@ def read(path: Path) -> Content:
     """Read a .pta file; raises `FormatError` with the line."""
     text = TextFile(path)
     title, duration_s, rf_max_hz = "", None, None
-    rows = []
+    rows: list[list[float]] = []
     for number, line in enumerate(text.lines, 1):
         key, colon, value = line.partition(":")
         if colon and key.strip().isalpha():

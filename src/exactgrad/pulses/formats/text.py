@@ -116,7 +116,8 @@ def calibration_text(duration_s: float, rf_max_hz: float) -> str:
     >>> calibration_text(5e-4, 5000.0)
     'exactgrad: duration_us=500.0 rf_max_hz=5000.0'
     """
-    return f"exactgrad: duration_us={float(duration_s) * 1e6!r} rf_max_hz={float(rf_max_hz)!r}"
+    duration_us = float(f"{duration_s * 1e6:.15g}")  # 3.5, not 3.5000000000000004
+    return f"exactgrad: duration_us={duration_us!r} rf_max_hz={float(rf_max_hz)!r}"
 
 
 def one_line(text: str, limit: int = 200) -> str:

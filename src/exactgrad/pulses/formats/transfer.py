@@ -14,7 +14,7 @@ import numpy as np
 from exactgrad.errors import FormatError, InputError, require_range
 from exactgrad.files import TEXT_LIMIT_BYTES, write_atomic
 from exactgrad.pulses.formats.registry import detect_format, get_format
-from exactgrad.pulses.formats.shape import EXMODES, Content, Format, Label, Shape, mirrored
+from exactgrad.pulses.formats.shape import EXMODES, Content, Format, Label, Shape, mirrored, without_negative_zeros
 from exactgrad.pulses.formats.text import MAX_POINTS
 from exactgrad.pulses.pulse import Pulse
 
@@ -156,11 +156,9 @@ def write_shape(
         bandwidth_hz=None if bandwidth_hz is None else require_range("bandwidth_hz", bandwidth_hz, "Hz", low=0.0),
         when=datetime.now() if when is None else when,
     )
-    data = item.write(mirrored(pulse) if phase_sign == -1 else pulse, label)
+    data = item.write(without_negative_zeros(mirrored(pulse) if phase_sign == -1 else pulse), label)
     if len(data) > TEXT_LIMIT_BYTES:
-        raise InputError(
-            f"{path}: would hold {len(data)} bytes, more than the {TEXT_LIMIT_BYTES} that can be read back"
-        )
+        raise InputError(f"{path}: would hold {len(data)} bytes, but only {TEXT_LIMIT_BYTES} can be read back")
     write_atomic(Path(path), data, overwrite)
 
 

@@ -1,11 +1,12 @@
 """Varian/Agilent .RF shapes: phase (degrees), amplitude (0 to 1023), relative length (1 to 255), gate.
 
 The console scales a shape so that its largest amplitude is 100 %; a first line of zero length at 1023 prevents that
-for a pulse that stays below, and is skipped here. Length and rf maximum stand in a ``#`` comment that this reader reads.
+for a pulse that stays below, and is skipped here. Length and rf maximum stand in a ``#`` comment that is read here.
 """
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import numpy as np
@@ -64,7 +65,7 @@ def _content(
     phase, amplitude, length, gate = rows.T
     notes = []
     largest = max(full_scale, float(np.abs(amplitude).max())) or _FULL_SCALE
-    if largest != _FULL_SCALE:
+    if not math.isclose(largest, _FULL_SCALE, rel_tol=1e-9):
         notes.append(f"the largest amplitude is {largest:g}, not {_FULL_SCALE:g}: it is 100 %, as on the console")
     closed = (gate == 0) & (amplitude != 0)
     if closed.any():
@@ -100,7 +101,7 @@ def write(pulse: Pulse, label: Label) -> bytes:
         f"# INTEGRAL {integral:.6f}",
         f"# STEPS {pulse.steps}",
     ]
-    if amplitude.max() < _FULL_SCALE:
+    if amplitude.max() < _FULL_SCALE * (1 - 1e-9):
         lines.append(f"0.0 {_FULL_SCALE} 0.0 0")
     lines += [f"{p:.9f} {a:.9f} {n}.0 1" for p, a, n in zip(phase, amplitude, lengths, strict=True)]
     return "\n".join([*lines, ""]).encode()

@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 
 from exactgrad.pulses.reference.augmented import control_direction
-from exactgrad.pulses.reference.tables import rotation_matrices, step_quaternions
+from exactgrad.pulses.reference.steps import rotation_matrices, step_quaternions
 
 STEP_RAD = 2.0**-26
 

@@ -13,7 +13,7 @@ import numpy as np
 
 from exactgrad.errors import InputError, require_finite, require_shape
 from exactgrad.pulses.pulse import Pulse
-from exactgrad.pulses.reference import augmented, finite_difference, grape, tables
+from exactgrad.pulses.reference import augmented, finite_difference, grape, steps, tables
 
 METHODS = ("tables", "grape", "augmented", "finite-difference", "finite-difference-cost")
 COST_STEP_RAD = 2.0**-17  # cube root of the rounding error: best for central differences
@@ -81,11 +81,11 @@ def gradient(
         return _differences_of_cost(pulse, controls, offset, scale, weights, start, target)
     theta = step_angles(pulse, controls, offset, scale)
     if start.shape[-1] == 3:
-        steps, derivatives = tables.rotation_matrices(theta), _MATRIX_DERIVATIVES[method](theta)
+        turns, derivatives = steps.rotation_matrices(theta), _MATRIX_DERIVATIVES[method](theta)
     else:
-        steps = _left_matrices(tables.step_quaternions(theta))
+        turns = _left_matrices(steps.step_quaternions(theta))
         derivatives = _left_matrices(_QUATERNION_DERIVATIVES[method](theta))
-    states, costates = _trajectories(steps, start, target)
+    states, costates = _trajectories(turns, start, target)
     per_angle = np.einsum("nsi,nskij,nsj->ksn", costates, derivatives, states[:-1])
     value = float(weights @ (target * states[-1]).sum(axis=-1))
     angle_per_hz = 2 * np.pi * pulse.step_s * np.stack([scale, scale, np.ones_like(scale)])[:, :, None]
@@ -121,16 +121,16 @@ def _ends(cost: tuple, spins: int) -> tuple[np.ndarray, np.ndarray]:
 
 def _left_matrices(q: np.ndarray) -> np.ndarray:
     """Return the 4 x 4 matrices of "multiply by q from the left" (Eq. 34), shape (..., 4, 4)."""
-    return np.stack([tables.product(q, unit) for unit in np.eye(4)], axis=-1)
+    return np.stack([steps.product(q, unit) for unit in np.eye(4)], axis=-1)
 
 
-def _trajectories(steps: np.ndarray, start: np.ndarray, target: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _trajectories(turns: np.ndarray, start: np.ndarray, target: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return states 0..N, shape (N + 1, S, d), and the co-states after steps 1..N, shape (N, S, d)."""
     states, costates = [start], [target]
-    for step in steps:
-        states.append(np.einsum("sij,sj->si", step, states[-1]))
-    for step in steps[:0:-1]:
-        costates.append(np.einsum("sji,sj->si", step, costates[-1]))
+    for turn in turns:
+        states.append(np.einsum("sij,sj->si", turn, states[-1]))
+    for turn in turns[:0:-1]:
+        costates.append(np.einsum("sji,sj->si", turn, costates[-1]))
     return np.stack(states), np.stack(costates[::-1])
 
 
@@ -149,11 +149,11 @@ def _differences_of_cost(
         theta = step_angles(pulse, shifted, offset, scale)
         state = start
         if start.shape[-1] == 3:
-            for step in tables.rotation_matrices(theta):
-                state = np.einsum("sij,sj->si", step, state)
+            for turn in steps.rotation_matrices(theta):
+                state = np.einsum("sij,sj->si", turn, state)
         else:
-            for step in tables.step_quaternions(theta):
-                state = tables.product(step, state)
+            for turn in steps.step_quaternions(theta):
+                state = steps.product(turn, state)
         return float(weights @ (target * state).sum(axis=-1))
 
     slopes = np.empty_like(controls)

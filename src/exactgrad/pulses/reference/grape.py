@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 
 from exactgrad.pulses.reference.augmented import control_direction
-from exactgrad.pulses.reference.tables import product, rotation_matrices, step_quaternions
+from exactgrad.pulses.reference.steps import product, rotation_matrices, step_quaternions
 
 
 def first_order_matrix(theta: np.ndarray, control: str) -> np.ndarray:

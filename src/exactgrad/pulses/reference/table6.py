@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from exactgrad.errors import require_range
-from exactgrad.pulses.reference import augmented, finite_difference, tables
+from exactgrad.pulses.reference import augmented, finite_difference, steps, tables
 
 DERIVATIVES = 1000
 CARTESIAN, POLAR = "xyz", ("alpha", "xy", "z")
@@ -56,11 +56,6 @@ def table6(repeats: int = 5, seed: int = 0) -> list[dict[str, Any]]:
     ------
     InputError
         If `repeats` is not at least 1.
-
-    Examples
-    --------
-    >>> len(table6(repeats=1))  # doctest: +SKIP
-    72
     """
     require_range("repeats", repeats, low=1)
     rng = np.random.default_rng(seed)
@@ -90,16 +85,16 @@ def table6(repeats: int = 5, seed: int = 0) -> list[dict[str, Any]]:
 def _calls() -> dict[tuple[str, str, str], Callable[..., Any]]:
     calls: dict[tuple[str, str, str], Callable[..., Any]] = {
         ("analytical", "dR", "cartesian"): lambda t, control: tables.matrix_derivative(
-            tables.CARTESIAN[control], tables.cartesian_step(t)
+            tables.CARTESIAN[control], steps.cartesian_step(t)
         ),
         ("analytical", "dQ", "cartesian"): lambda t, control: tables.quaternion_derivative(
-            tables.QUATERNION_CARTESIAN[control], tables.cartesian_step(t, half_angle=True)
+            tables.QUATERNION_CARTESIAN[control], steps.cartesian_step(t, half_angle=True)
         ),
         ("analytical", "dR", "polar"): lambda p, control: tables.matrix_derivative(
-            tables.POLAR[control], tables.polar_step(p[..., 0], p[..., 1], p[..., 2])
+            tables.POLAR[control], steps.polar_step(p[..., 0], p[..., 1], p[..., 2])
         ),
         ("analytical", "dQ", "polar"): lambda p, control: tables.quaternion_derivative(
-            tables.QUATERNION_POLAR[control], tables.polar_step(p[..., 0], p[..., 1], p[..., 2], half_angle=True)
+            tables.QUATERNION_POLAR[control], steps.polar_step(p[..., 0], p[..., 1], p[..., 2], half_angle=True)
         ),
     }
     for coordinates in ("cartesian", "polar"):

@@ -1,76 +1,19 @@
 """The paper's Tables 1-5 as printed: 78 derivatives of one rotation step (Slad & Luy, "Analytical exact gradients").
 
-Units: radians. All 78 entries were checked against 50-digit derivatives and are right; what is misprinted around them
-is corrected here: t_xy in dR_yx/dtheta_xy is theta_xy (Table 3), n_xy = theta_xy/theta (defined in the caption of Table
-5 only), element (2, 2) of Eq. 34 is +D_2, and Eq. 26 has Dt^2 omega^2 under its root.
-
-As in the paper the entries divide by theta, and Table 3 by theta_xy: at theta = 0 (and theta_xy = 0) they are NaN. The
-exact limits are what `rotations.maps.dexp` gives. Each entry function takes a step and returns the numbers row by
+Units: radians. All 78 entries were checked against 50-digit derivatives and are right; two misprints around them are
+corrected: t_xy in dR_yx/dtheta_xy is theta_xy (Table 3), and n_xy = theta_xy/theta is defined in the caption of Table 5
+only. As in the paper the entries divide by theta, Table 3 also by theta_xy: at theta = 0 (theta_xy = 0) they are NaN.
+The exact limits are what `rotations.maps.dexp` gives. Each entry function takes a step and returns the numbers row by
 row; it accepts floats and arrays alike.
 """
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
-
-class CartesianStep(NamedTuple):
-    """Axis (n_x, n_y, n_z), angle theta, and sine and cosine of theta (Tables 1, 2) or of theta/2 (Table 5)."""
-
-    nx: Any
-    ny: Any
-    nz: Any
-    theta: Any
-    s: Any
-    c: Any
-
-
-class PolarStep(NamedTuple):
-    """As `CartesianStep`, with n_xy, theta_xy and the sine and cosine of the phase alpha (Tables 3, 4, right of 5)."""
-
-    nx: Any
-    ny: Any
-    nz: Any
-    nxy: Any
-    theta_xy: Any
-    theta: Any
-    s: Any
-    c: Any
-    sin_alpha: Any
-    cos_alpha: Any
-
-
-def cartesian_step(theta: np.ndarray, half_angle: bool = False) -> CartesianStep:
-    """Return axis and angle (Eqs. 20-23) of rotation vectors `theta`, shape (..., 3); the axis is NaN at zero."""
-    x, y, z = np.moveaxis(np.asarray(theta, dtype=float), -1, 0)
-    length = np.sqrt(x * x + y * y + z * z)
-    argument = length / 2 if half_angle else length
-    with np.errstate(invalid="ignore"):
-        return CartesianStep(x / length, y / length, z / length, length, np.sin(argument), np.cos(argument))
-
-
-def polar_step(theta_xy: np.ndarray, alpha: np.ndarray, theta_z: np.ndarray, half_angle: bool = False) -> PolarStep:
-    """Return axis and angle (Eqs. 26, 27 corrected) of amplitude, phase and z angle, broadcast; NaN at zero."""
-    theta_xy, alpha, theta_z = (np.asarray(value, dtype=float) for value in (theta_xy, alpha, theta_z))
-    length = np.sqrt(theta_xy * theta_xy + theta_z * theta_z)
-    argument = length / 2 if half_angle else length
-    sin_alpha, cos_alpha = np.sin(alpha), np.cos(alpha)
-    with np.errstate(invalid="ignore"):
-        nxy = theta_xy / length
-        return PolarStep(
-            nx=cos_alpha * nxy,
-            ny=sin_alpha * nxy,
-            nz=theta_z / length,
-            nxy=nxy,
-            theta_xy=theta_xy,
-            theta=length,
-            s=np.sin(argument),
-            c=np.cos(argument),
-            sin_alpha=sin_alpha,
-            cos_alpha=cos_alpha,
-        )
+from exactgrad.pulses.reference.steps import CartesianStep, PolarStep, cartesian_step, polar_step
 
 
 def d_theta_x(step: CartesianStep) -> tuple:
@@ -318,7 +261,8 @@ def table_derivatives_polar(theta_xy: np.ndarray, alpha: np.ndarray, theta_z: np
     >>> bool(np.isnan(table_derivatives_polar(0.0, 0.3, 1.0)[1]).any())
     True
     """
-    step = polar_step(*np.broadcast_arrays(theta_xy, alpha, theta_z))
+    theta_xy, alpha, theta_z = np.broadcast_arrays(theta_xy, alpha, theta_z)
+    step = polar_step(theta_xy, alpha, theta_z)
     return np.stack([matrix_derivative(entries, step) for entries in POLAR.values()], axis=-3)
 
 
@@ -342,75 +286,12 @@ def quaternion_derivatives_polar(theta_xy: np.ndarray, alpha: np.ndarray, theta_
     >>> quaternion_derivatives_polar(np.pi, 0.0, 0.0)[0].round(12) + 0.0
     array([0., 0., 1., 0.])
     """
-    step = polar_step(*np.broadcast_arrays(theta_xy, alpha, theta_z), half_angle=True)
+    theta_xy, alpha, theta_z = np.broadcast_arrays(theta_xy, alpha, theta_z)
+    step = polar_step(theta_xy, alpha, theta_z, half_angle=True)
     return np.stack([quaternion_derivative(entries, step) for entries in QUATERNION_POLAR.values()], axis=-2)
-
-
-def rotation_matrices(theta: np.ndarray) -> np.ndarray:
-    """Return R by Eq. 18, shape (..., 3, 3), for `theta` of shape (..., 3); the unit matrix at zero.
-
-    Examples
-    --------
-    >>> rotation_matrices([0.0, 0.0, np.pi / 2]).round(12) + 0.0
-    array([[ 0., -1.,  0.],
-           [ 1.,  0.,  0.],
-           [ 0.,  0.,  1.]])
-    """
-    nx, ny, nz, theta, s, c = _defined(cartesian_step(theta))
-    rows = (
-        c + nx**2 * (1 - c),
-        -nz * s + nx * ny * (1 - c),
-        ny * s + nx * nz * (1 - c),
-        nz * s + nx * ny * (1 - c),
-        c + ny**2 * (1 - c),
-        -nx * s + ny * nz * (1 - c),
-        -ny * s + nx * nz * (1 - c),
-        nx * s + ny * nz * (1 - c),
-        c + nz**2 * (1 - c),
-    )
-    return np.stack(rows, axis=-1).reshape(*theta.shape, 3, 3)
-
-
-def step_quaternions(theta: np.ndarray) -> np.ndarray:
-    """Return Q by Eqs. 30-33 as (w, x, y, z) = (D, A, B, C), shape (..., 4); (1, 0, 0, 0) at zero.
-
-    Examples
-    --------
-    >>> step_quaternions([0.0, 0.0, np.pi]).round(12) + 0.0
-    array([0., 0., 0., 1.])
-    """
-    nx, ny, nz, _, s, c = _defined(cartesian_step(theta, half_angle=True))
-    return np.stack([c, nx * s, ny * s, nz * s], axis=-1)
-
-
-def product(second: np.ndarray, first: np.ndarray) -> np.ndarray:
-    """Return Q_2 Q_1 by Eq. 34 with its element (2, 2) corrected to D_2; quaternions (w, x, y, z), shape (..., 4).
-
-    Examples
-    --------
-    >>> product([0.0, 1.0, 0.0, 0.0], [0.0, 0.0, 1.0, 0.0])
-    array([0., 0., 0., 1.])
-    """
-    d2, a2, b2, c2 = np.moveaxis(np.asarray(second, dtype=float), -1, 0)
-    d1, a1, b1, c1 = np.moveaxis(np.asarray(first, dtype=float), -1, 0)
-    return np.stack(
-        [
-            -a2 * a1 - b2 * b1 - c2 * c1 + d2 * d1,
-            +d2 * a1 - c2 * b1 + b2 * c1 + a2 * d1,
-            +c2 * a1 + d2 * b1 - a2 * c1 + b2 * d1,
-            -b2 * a1 + a2 * b1 + d2 * c1 + c2 * d1,
-        ],
-        axis=-1,
-    )
 
 
 def _stack(entries: Any, step: CartesianStep | PolarStep) -> np.ndarray:
     with np.errstate(divide="ignore", invalid="ignore"):
         values = entries(step)
     return np.stack([np.broadcast_to(value, np.shape(step.theta)) for value in values], axis=-1)
-
-
-def _defined(step: CartesianStep) -> CartesianStep:
-    """Give a step of no rotation an axis (none), so that its rotation is defined."""
-    axis = (np.where(step.theta > 0, component, 0.0) for component in step[:3])
-    return CartesianStep(*axis, *step[3:])

@@ -1,0 +1,60 @@
+"""Trust-region Newton by SciPy's Krylov method, fed with exact Hessian products: the last digits of a search."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+from exactgrad.core.lbfgs import Status
+from exactgrad.core.problem import Problem
+from exactgrad.core.solve import total_loss
+
+
+def newton(
+    problem: Problem, x: np.ndarray, max_iterations: int, halted: Callable[[], bool] = lambda: False
+) -> tuple[np.ndarray, float, Status, int]:
+    """Refine x by trust-region Newton.
+
+    Parameters
+    ----------
+    problem : Problem
+        With `hessian_product`.
+    x : ndarray, shape (n,)
+    max_iterations : int
+    halted : callable
+        Asked after every iteration.
+
+    Returns
+    -------
+    x : ndarray, float (loss), Status, int (iterations)
+        Never worse than the start.
+    """
+    from scipy.optimize import minimize
+
+    loss = total_loss(problem)
+    start = loss(x)[0]
+    best = {"x": x, "value": start, "iterations": 0}
+
+    def after(intermediate_result) -> None:
+        best["iterations"] += 1
+        if intermediate_result.fun <= best["value"]:
+            best.update(x=intermediate_result.x.copy(), value=float(intermediate_result.fun))
+        if halted():
+            raise StopIteration
+
+    result = minimize(
+        loss,
+        x,
+        jac=True,
+        hessp=problem.hessian_product,
+        method="trust-krylov",
+        callback=after,
+        options={"maxiter": max_iterations, "gtol": 1e-12},
+    )
+    status = Status.GRADIENT if result.status == 0 else Status.ITERATIONS
+    if halted():
+        status = Status.INTERRUPTED
+    elif result.status not in (0, 1):
+        status = Status.PRECISION
+    return best["x"], best["value"], status, best["iterations"]
