@@ -116,7 +116,7 @@ def read_bytes(path: Path, limit_bytes: int = TEXT_LIMIT_BYTES) -> bytes:
 
 
 def read_text(path: Path, limit_bytes: int = TEXT_LIMIT_BYTES) -> str:
-    """Read a text file (UTF-8, else Latin-1, byte-order mark dropped) of at most `limit_bytes`; raises as `read_bytes`."""
+    """Read a text file (UTF-8, else Latin-1; no byte-order mark) of at most `limit_bytes`; raises as `read_bytes`."""
     data = read_bytes(path, limit_bytes)
     if b"\0" in data:
         raise FormatError(f"{path}: holds zero bytes; a text file is needed")

@@ -5,7 +5,9 @@ from __future__ import annotations
 from exactgrad.kernels.compile import compiled
 
 
-@compiled("void(float64[::1], float64[:, ::1], float64[:, ::1], float64[::1], int64, int64, float64[::1], float64[::1])")
+@compiled(
+    "void(float64[::1], float64[:, ::1], float64[:, ::1], float64[::1], int64, int64, float64[::1], float64[::1])"
+)
 def lbfgs_direction(gradient, moves, yields, curvatures, newest, count, scratch, direction):
     """Two-loop recursion: direction = -H gradient from the `count` newest pairs of a ring of pairs.
 

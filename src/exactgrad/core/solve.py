@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 
@@ -32,7 +33,7 @@ class Stage:
 
     problem: Problem
     max_iterations: int
-    lift: Callable[[np.ndarray], np.ndarray] = staticmethod(lambda x: x)
+    lift: Callable[[np.ndarray], np.ndarray] = np.copy
 
 
 @dataclass(frozen=True)
@@ -198,6 +199,14 @@ def interruptible() -> Iterator[Stop]:
             signal.signal(caught, handler)  # type: ignore[arg-type]
 
 
+EXIT_CODES = {"converged": 0, "budget": 3, "SIGINT": 130, "SIGTERM": 143}
+
+
+def exit_code(summary: dict[str, Any]) -> int:
+    """Return what a command that ran a search exits with: 0 converged, 3 budget used up, 130 or 143 interrupted."""
+    return EXIT_CODES[summary["signal"] if summary["status"] == "interrupted" else summary["status"]]
+
+
 def total_loss(problem: Problem) -> lbfgs.Loss:
     """Return the loss that is minimised: value + penalties, with its gradient."""
 
@@ -325,7 +334,13 @@ class _Runner:
         if value > state.value:
             return state
         return replace(
-            state, x=x, value=value, gradient=gradient, pairs=0, evaluations=state.evaluations + 1, status=Status.RUNNING
+            state,
+            x=x,
+            value=value,
+            gradient=gradient,
+            pairs=0,
+            evaluations=state.evaluations + 1,
+            status=Status.RUNNING,
         )
 
     def _next(self, rounds: int) -> None:
@@ -414,4 +429,3 @@ class _Runner:
             histories=[state.history for state in done],
             search=search,
         )
-

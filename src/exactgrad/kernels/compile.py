@@ -36,7 +36,9 @@ def formulas(module: ModuleType) -> dict[str, Callable[..., Any]]:
     """
     names = dict(vars(module))
     functions = {
-        name: item for name, item in names.items() if isinstance(item, FunctionType) and item.__module__ == module.__name__
+        name: item
+        for name, item in names.items()
+        if isinstance(item, FunctionType) and item.__module__ == module.__name__
     }
     for name, item in functions.items():
         names[name] = scalar(FunctionType(item.__code__, names, name, item.__defaults__))

@@ -48,7 +48,9 @@ class Ensemble:
         offsets = np.atleast_1d(require_finite("ensemble.offsets_hz", offsets_hz, "Hz"))
         fields = np.atleast_1d(require_finite("ensemble.b1", b1))
         if offsets.size == 0 or fields.size == 0 or offsets.size * fields.size > MOST_SPINS:
-            raise InputError(f"ensemble: {offsets.size} offsets x {fields.size} B1 points; 1 to {MOST_SPINS} are allowed")
+            raise InputError(
+                f"ensemble: {offsets.size} offsets x {fields.size} B1 points; 1 to {MOST_SPINS} are allowed"
+            )
         by_offset = _weights("ensemble.offset_weights", offset_weights, offsets.size)
         by_field = _weights("ensemble.b1_weights", b1_weights, fields.size)
         weight = np.outer(by_offset, by_field).ravel()

@@ -1,4 +1,4 @@
-"""The job file: what a user may ask for, checked key by key. TOML; times in us, frequencies in Hz, angles in degrees."""
+"""The job file: what a user may ask for, checked key by key. TOML; times in us, frequencies in Hz, angles in deg."""
 
 from __future__ import annotations
 
@@ -100,7 +100,9 @@ class Aim(Table):
     def _one_kind(self) -> Aim:
         if type(self) is TargetTable and self.band:
             return self
-        given = [kind for kind in ("transfer", "rotation", "saturation", "transverse") if getattr(self, kind) is not None]
+        given = [
+            kind for kind in ("transfer", "rotation", "saturation", "transverse") if getattr(self, kind) is not None
+        ]
         if len(given) != 1:
             kinds = "transfer, rotation, saturation, transverse"
             more = " (or a list of target.band)" if type(self) is TargetTable else ""

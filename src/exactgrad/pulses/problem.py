@@ -61,8 +61,8 @@ class PulseProblem:
     def __init__(self, job: Job, folder: Path = Path(), threads: int | None = None, text: str = ""):
         self.job, self.folder, self.text = job, folder, text
         self.step_s = job.pulse.step_s()
-        self.ensemble = _ensemble(job, folder)
-        self.cost, weight = _target(job, self.ensemble, float(self.step_s.sum()))
+        self.ensemble = ensemble_of(job, folder)
+        self.cost, weight = target_of(job, self.ensemble, float(self.step_s.sum()))
         self.weight = weight
         table = job.ensemble
         self.objective = WeightedMean() if table.objective == "mean" else SmoothMinimum(table.sharpness)
@@ -214,7 +214,8 @@ _MEANING = {
 }
 
 
-def _ensemble(job: Job, folder: Path) -> Ensemble:
+def ensemble_of(job: Job, folder: Path) -> Ensemble:
+    """Return the spins of a job: a grid, or a measured distribution from a file in `folder`."""
     table = job.ensemble
     if table.distribution is not None:
         if table.bandwidth_hz is not None or table.offsets_hz is not None:
@@ -238,7 +239,7 @@ def _ensemble(job: Job, folder: Path) -> Ensemble:
     return Ensemble.from_grid(offsets, b1, table.offset_weights, table.b1_weights)
 
 
-def _target(job: Job, ensemble: Ensemble, duration_s: float) -> tuple[Cost, np.ndarray]:
+def target_of(job: Job, ensemble: Ensemble, duration_s: float) -> tuple[Cost, np.ndarray]:
     """Return the cost of all spins, and their weights (a band's weight multiplies those of its spins)."""
     table = job.target
     if not table.band:
@@ -286,7 +287,7 @@ def _cost(key: str, aim: Aim, offset_hz: np.ndarray, duration_s: float) -> Cost:
 
 
 def _natural_scale(job: Job, step_s: np.ndarray) -> float:
-    """Return the amplitude that suits x = 1: the tightest limit, else what half the bandwidth or a 90 deg turn needs."""
+    """Return the amplitude that suits x = 1: a limit, else what half the bandwidth or a turn needs."""
     limits, duration = job.limits, float(step_s.sum())
     if limits.peak_hz is not None:
         return float(np.max(limits.peak_hz))
@@ -338,7 +339,9 @@ def _links(job: Job, step_s: np.ndarray, scale_hz: float) -> list[Transform]:
         if energy is not None:
             taken = float(np.sum(step_s * held * (values[0] ** 2 + values[1] ** 2)))
             if taken >= energy:
-                raise InputError(f"pulse.hold: the held segments alone take {taken:g} Hz^2 s of {energy:g} Hz^2 s allowed")
+                raise InputError(
+                    f"pulse.hold: the held segments alone take {taken:g} Hz^2 s of {energy:g} Hz^2 s allowed"
+                )
             tanh = limits.power_map == "tanh" or (
                 limits.power_map is None and kind.startswith("reduced") and limits.peak_hz is None
             )

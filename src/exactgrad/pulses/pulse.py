@@ -78,7 +78,7 @@ class Pulse:
     @property
     def phase_rad(self) -> np.ndarray:
         """Rf phase of each step, shape (N,), in [0, 2 pi); 0 where the amplitude is 0."""
-        phase = np.arctan2(self.uy_hz, self.ux_hz)
+        phase = np.arctan2(self.uy_hz + 0.0, self.ux_hz + 0.0)  # -0.0 has a phase of 180 degrees
         phase = np.where(phase < 0, phase + 2 * np.pi, phase)
         return np.where(phase >= 2 * np.pi, 0.0, phase)  # -1e-17 + 2 pi rounds to 2 pi
 

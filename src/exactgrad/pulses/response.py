@@ -66,5 +66,7 @@ def read_response(path: Path, step_s: np.ndarray) -> Response:
     step_us = float(step_s[0]) * 1e6
     wrong = np.flatnonzero(np.abs(time_us - step_us * np.arange(time_us.size)) > 1e-6 * step_us * (1 + time_us.size))
     if wrong.size:
-        raise InputError(f"{path}: t_us = {time_us[wrong[0]]:g} in row {wrong[0] + 1}; the pulse steps by {step_us:g} us")
+        raise InputError(
+            f"{path}: t_us = {time_us[wrong[0]]:g} in row {wrong[0] + 1}; the pulse steps by {step_us:g} us"
+        )
     return Response(columns["re"] + 1j * columns.get("im", np.zeros(time_us.size)))

@@ -35,7 +35,7 @@ def start_vector(problem: PulseProblem, seed: int) -> np.ndarray:
     if solve.start == "smooth":
         return _smooth(problem, rng)
     if solve.start == "chirp":
-        return _from_waveform(problem, _chirp(problem, rng))
+        return vector_of(problem, _chirp(problem, rng))
     return _from_file(problem, rng, first=seed == solve.seed)
 
 
@@ -87,7 +87,7 @@ def _from_file(problem: PulseProblem, rng: np.random.Generator, first: bool) -> 
     if not path.is_file():
         raise InputError(f"solve.start = {solve.start!r}: neither one of {', '.join(KINDS)} nor a file ({path})")
     shape = read_shape(path, duration_us=float(problem.step_s.sum()) * 1e6, rf_max_hz=_default_rf_max(problem, path))
-    x = _from_waveform(problem, resample(shape.pulse, problem.step_s))
+    x = vector_of(problem, resample(shape.pulse, problem.step_s))
     return x if first else x + rng.normal(0.0, 0.02, x.size)
 
 
@@ -111,8 +111,11 @@ def resample(pulse: Pulse, step_s: np.ndarray) -> np.ndarray:
     return np.stack((pulse.ux_hz[index], pulse.uy_hz[index], pulse.uz_hz[index]))
 
 
-def _from_waveform(problem: PulseProblem, u: np.ndarray) -> np.ndarray:
-    """Solver's vector of a waveform; a peak limit's tanh is undone up to 95 % of the limit."""
+def vector_of(problem: PulseProblem, u: np.ndarray) -> np.ndarray:
+    """Return the solver's vector that plays the waveform u, shape (3, N), Hz.
+
+    A peak limit's tanh is undone up to 95 % of the limit: further out its slope is too small to start from.
+    """
     peak = problem.job.limits.peak_hz
     if peak is not None and problem.job.limits.enforce == "map" and problem.job.pulse.controls != "phase":
         amplitude = np.hypot(u[0], u[1])

@@ -15,7 +15,7 @@ Units: radians. Rotations are active and right-handed (the sense of exp(-i t.I))
 
 from __future__ import annotations
 
-# Ascending powers of x, minimax-like on 0 <= x <= 1: mpmath.chebyfit(series, [0, 1], 7), tests/rotations re-derive them.
+# Ascending powers of x on 0 <= x <= 1: mpmath.chebyfit(series, [0, 1], 7); tests/rotations re-derives them.
 COEFFICIENTS_B = (
     0.49999999999999999423,
     -0.041666666666666101387,

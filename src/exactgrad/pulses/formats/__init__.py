@@ -22,6 +22,7 @@ __all__ = [
     "detect_format",
     "get_format",
     "integral_factor",
+    "list_formats",
     "read_shape",
     "write_shape",
 ]
