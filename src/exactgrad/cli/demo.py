@@ -20,12 +20,16 @@ def demo(
     as_json: Annotated[bool, typer.Option("--json", help="Print one line of JSON on stdout, last.")] = False,
 ) -> None:
     """Run every system on its embedded example; writes pictures and reports."""
+    from exactgrad.core.solve import exit_code
+
     _take_folder(out)
     systems = find_systems()
-    summaries = {}
+    summaries: dict[str, dict[str, Any]] = {}
     for name, system in systems.items():
         console.say(f"{name}: {system.title}")
         summaries[name] = system.load("demo")(out / name)
+        if summaries[name]["status"] == "interrupted":
+            raise typer.Exit(exit_code(summaries[name]))
     rows = [(name, s["status"], s["loss"], s["evaluations"], s["seconds"]) for name, s in summaries.items()]
     console.table("Demo", ("system", "status", "loss", "evaluations", "time (s)"), rows)
     index = out / "index.html"

@@ -82,7 +82,9 @@ def root(
     version: Annotated[
         bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
     ] = False,
-    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error (anywhere in the line).")] = False,
+    debug: Annotated[
+        bool, typer.Option("--debug", help="Show the traceback of an error (anywhere in the line).")
+    ] = False,
 ) -> None:
     """Exact gradients for instruments that are rotations seen through a detector."""
     if context.invoked_subcommand is None:
@@ -168,7 +170,9 @@ def _usage(error: Any) -> str:
     if context is None:
         return error.format_message()
     # a group without a command raises its whole help page as the message
-    message = "a command is needed" if type(error).__name__ == "NoArgsIsHelpError" else error.format_message().rstrip(".")
+    message = (
+        "a command is needed" if type(error).__name__ == "NoArgsIsHelpError" else error.format_message().rstrip(".")
+    )
     return f"{message} (see `{context.command_path} --help`)"
 
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from time import monotonic
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -18,52 +19,32 @@ def verify(
     seed: Annotated[int, typer.Option("--seed", min=0, max=2**63 - 1, help="Seed of the random cases.")] = 0,
     as_json: Annotated[bool, typer.Option("--json", help="Print one line of JSON on stdout, last.")] = False,
 ) -> None:
-    """Check every gradient against independent references; exit code 1 if one is not exact."""
+    """Check every gradient against independent references, and that planted bugs are caught."""
+    from exactgrad.core.verify import COLUMNS, report_rows
+
     chosen = [get_system(system)] if system else list(find_systems().values())
     began = monotonic()
     found = {item.name: item.load("verify")(cases, seed) for item in chosen}
     for name, checks in found.items():
-        show(name, checks)
-    checks = [check for some in found.values() for check in some]
-    failed = [check for check in checks if not check.passed]
-    planted = sum(check.planted for check in checks)
-    message = f"{len(checks) - len(failed)} of {len(checks)} checks passed; {planted} of them are bugs planted to be caught"
+        console.table(f"verify {name}", COLUMNS, report_rows(checks))
+    every = [check for checks in found.values() for check in checks]
+    passed = sum(check.passed for check in every)
+    planted = sum(check.planted for check in every)
+    message = f"{passed} of {len(every)} checks passed; {planted} of them are planted bugs, which must be caught"
     console.say(message)
     if as_json:
         console.print_json(
             {
+                "system": system or "all",
                 "command": "verify",
                 "version": __version__,
-                "status": "failed" if failed else "ok",
+                "status": "ok" if passed == len(every) else "failed",
                 "message": message,
                 "seconds": round(monotonic() - began, 3),
                 "cases": cases,
                 "seed": seed,
-                "systems": {name: [as_dict(check) for check in some] for name, some in found.items()},
+                "checks": [{"system": name, **asdict(check)} for name, checks in found.items() for check in checks],
             }
         )
-    if failed:
+    if passed < len(every):
         raise typer.Exit(1)
-
-
-COLUMNS = ("name", "reference", "error", "tolerance", "where", "passed", "planted", "note")
-
-
-def as_dict(check: Any) -> dict[str, Any]:
-    """Return a check as plain values."""
-    return {column: getattr(check, column) for column in COLUMNS}
-
-
-def show(system: str, checks: list[Any]) -> None:
-    """Print a system's checks; a planted bug passes when it is caught."""
-    rows = [
-        (check.name, check.reference, check.error, check.tolerance, check.where, _verdict(check), check.note)
-        for check in checks
-    ]
-    console.table(f"verify {system}", ("check", "against", "error", "tolerance", "worst at", "verdict", "note"), rows)
-
-
-def _verdict(check: Any) -> str:
-    if check.planted:
-        return "caught" if check.passed else "MISSED"
-    return "exact" if check.passed else "FAILED"

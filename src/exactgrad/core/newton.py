@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
@@ -33,13 +34,13 @@ def newton(
     from scipy.optimize import minimize
 
     loss = total_loss(problem)
-    start = loss(x)[0]
-    best = {"x": x, "value": start, "iterations": 0}
+    best, value, iterations = x, loss(x)[0], 0
 
-    def after(intermediate_result) -> None:
-        best["iterations"] += 1
-        if intermediate_result.fun <= best["value"]:
-            best.update(x=intermediate_result.x.copy(), value=float(intermediate_result.fun))
+    def after(intermediate_result: Any) -> None:
+        nonlocal best, value, iterations
+        iterations += 1
+        if intermediate_result.fun <= value:
+            best, value = intermediate_result.x.copy(), float(intermediate_result.fun)
         if halted():
             raise StopIteration
 
@@ -57,4 +58,4 @@ def newton(
         status = Status.INTERRUPTED
     elif result.status not in (0, 1):
         status = Status.PRECISION
-    return best["x"], best["value"], status, best["iterations"]
+    return best, value, status, iterations

@@ -265,7 +265,7 @@ def taylor_slope(problem: Problem, x: np.ndarray, v: np.ndarray) -> tuple[float,
 
 
 def check_taylor(problem: Problem, x: np.ndarray, name: str = "Taylor slope", seed: int = 0) -> Check:
-    """Require a Taylor remainder of slope 2.00 +- 0.05 over three decades, along the most curved of eight directions."""
+    """Require a Taylor remainder of slope 2.00 +- 0.05 over three decades, along the most curved of 8 directions."""
     rng = np.random.default_rng(seed)
     vectors = [v / np.linalg.norm(v) for v in rng.normal(size=(8, x.size))]
     loss, h = total_loss(problem), 1e-4
@@ -350,7 +350,7 @@ def _probe(rng: np.random.Generator, shape: tuple[int, ...], unit: bool) -> np.n
 
 
 def check_determinism(problem: Problem, x: np.ndarray, name: str = "bit-equal", threads: int = 4) -> Check:
-    """Evaluate twice, on one thread and on several; every bit of value, gradient and Hessian product must be the same."""
+    """Evaluate twice, on one thread and on several: each bit of value, gradient and Hessian product must be equal."""
 
     def evaluate(limit: int | None) -> list[np.ndarray]:
         problem.limit_threads(limit)
@@ -381,20 +381,14 @@ def check_transform(transform: Transform, x: np.ndarray, name: str = "transform"
     tangent = best_central_difference(transform.apply, x, v).value
     second = best_central_difference(lambda y: transform.pull(y, g), x, v).value
 
-    def compare(found: np.ndarray, expected: np.ndarray) -> float:
-        return float(np.abs(found - expected).max() / max(1.0, np.abs(expected).max()))
+    def against_differences(what: str, found: np.ndarray, expected: np.ndarray, tolerance: float) -> Check:
+        error = np.abs(found - expected).max() / max(1.0, np.abs(expected).max())
+        return judge(f"{name}, {what}", "best central difference", error, tolerance)
 
     return [
-        judge(
-            f"{name}, tangent", "best central difference", compare(transform.push(x, v), tangent), GRADIENT_TOLERANCE
-        ),
+        against_differences("tangent", transform.push(x, v), tangent, GRADIENT_TOLERANCE),
         dot_test(
             lambda u: transform.push(x, u), lambda w: transform.pull(x, w), (x.shape, g.shape), f"{name}, transpose"
         ),
-        judge(
-            f"{name}, second derivative",
-            "best central difference",
-            compare(transform.pull_tangent(x, v, g), second),
-            HESSIAN_TOLERANCE,
-        ),
+        against_differences("second derivative", transform.pull_tangent(x, v, g), second, HESSIAN_TOLERANCE),
     ]

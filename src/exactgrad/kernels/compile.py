@@ -18,6 +18,7 @@ from types import FunctionType, ModuleType
 from typing import Any
 
 import numba
+from numba.core import config
 
 # Flags that let LLVM fuse and reorder; without nnan and ninf, a NaN stays a NaN.
 FAST = {"contract", "reassoc", "nsz", "arcp"}
@@ -107,9 +108,9 @@ def _announce_once(folder: Path) -> None:
 
 @contextlib.contextmanager
 def _numba_cache_in(folder: Path) -> Iterator[None]:
-    before = numba.config.CACHE_DIR
-    numba.config.CACHE_DIR = str(folder)
+    before = config.CACHE_DIR  # type: ignore[attr-defined]
+    config.CACHE_DIR = str(folder)  # type: ignore[attr-defined]
     try:
         yield
     finally:
-        numba.config.CACHE_DIR = before
+        config.CACHE_DIR = before  # type: ignore[attr-defined]

@@ -9,9 +9,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from exactgrad.pulses.assemble import target_of
 from exactgrad.pulses.bloch import propagators
 from exactgrad.pulses.ensemble import Ensemble
-from exactgrad.pulses.problem import PulseProblem, target_of
+from exactgrad.pulses.problem import PulseProblem
 from exactgrad.pulses.pulse import Pulse
 from exactgrad.pulses.response import Response
 from exactgrad.pulses.targets import Cost

@@ -270,14 +270,12 @@ def _stages(problem: PulseProblem) -> list[Stage]:
     most = problem.job.solve.max_iterations
     if problem.job.solve.start != "coarse":
         return [Stage(problem, most)]
+    path = [coarse for step_s in COARSE_STEPS_S if (coarse := _coarser(problem, step_s)) is not None]
     stages = []
-    for step_s in COARSE_STEPS_S:
-        coarse = _coarser(problem, step_s)
-        if coarse is not None:
-            lift = _lift(stages[-1].problem, coarse) if stages else np.copy
-            stages.append(Stage(coarse, min(COARSE_ITERATIONS, most), lift))
-    lift = _lift(stages[-1].problem, problem) if stages else np.copy
-    return [*stages, Stage(problem, most, lift)]
+    for i, member in enumerate([*path, problem]):
+        lift = _lift(path[i - 1], member) if i else np.copy
+        stages.append(Stage(member, min(COARSE_ITERATIONS, most) if i < len(path) else most, lift))
+    return stages
 
 
 def _coarser(problem: PulseProblem, step_s: float) -> PulseProblem | None:

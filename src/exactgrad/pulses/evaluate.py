@@ -9,12 +9,12 @@ import numpy as np
 
 import exactgrad
 from exactgrad.errors import InputError
+from exactgrad.pulses.assemble import ensemble_of, target_of
 from exactgrad.pulses.bloch import simulate
 from exactgrad.pulses.certificate import qualities
 from exactgrad.pulses.ensemble import Ensemble
 from exactgrad.pulses.formats import list_formats, read_shape, write_shape
 from exactgrad.pulses.job import check_job
-from exactgrad.pulses.problem import ensemble_of, target_of
 from exactgrad.pulses.pulse import Pulse
 
 

@@ -67,9 +67,9 @@ class PulseTable(Table):
                     f"pulse.duration_us = {self.duration_us:g} us: pulse.steps_us add up to {steps.sum() * 1e6:g} us"
                 )
             return steps
-        for key in ("duration_us", "step_us"):
-            if getattr(self, key) is None:
-                raise InputError(f"pulse.{key}: missing (or give pulse.steps_us, a list)")
+        if self.duration_us is None or self.step_us is None:
+            key = "duration_us" if self.duration_us is None else "step_us"
+            raise InputError(f"pulse.{key}: missing (or give pulse.steps_us, a list)")
         count = self.duration_us / self.step_us
         if not 1 <= round(count) <= MOST_STEPS or abs(count - round(count)) > 1e-6 * count:
             raise InputError(

@@ -83,7 +83,7 @@ def total_turn(turns: np.ndarray) -> np.ndarray:
 
 def total_turn_tangent(turns: np.ndarray, small: np.ndarray) -> np.ndarray:
     """Return the small turn of the end, w_j = R_j w_{j-1} + (small turn of step j), shape (S, 3)."""
-    w = np.zeros(turns.shape[1:-1] + (3,))
+    w = np.zeros((*turns.shape[1:-1], 3))
     for turn, change in zip(turns, small, strict=True):
         w = quaternions.rotate(turn, w) + change
     return w
@@ -91,7 +91,7 @@ def total_turn_tangent(turns: np.ndarray, small: np.ndarray) -> np.ndarray:
 
 def total_turn_cotangent(turns: np.ndarray, m_end: np.ndarray) -> np.ndarray:
     """Return m_j after each step, shape (N, S, 3), by the reversed sweep m_{j-1} = R_j^T m_j from m_N, shape (S, 3)."""
-    m = np.empty(turns.shape[:-1] + (3,))
+    m = np.empty((*turns.shape[:-1], 3))
     m[-1] = m_end
     for j in range(turns.shape[0] - 1, 0, -1):
         m[j - 1] = quaternions.rotate(quaternions.conjugate(turns[j]), m[j])

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -91,7 +92,7 @@ def _write_one(
 ) -> tuple[float, str]:
     fmt, output = get_format(name), problem.job.output
     target = problem.job.target
-    label = {
+    label: dict[str, Any] = {
         "title": output.name,
         "rf_max_hz": output.rf_max_hz,
         "phase_sign": output.phase_sign,

@@ -8,28 +8,15 @@ from typing import Any
 import numpy as np
 
 from exactgrad.core.parameters import Parameter, Parameters
-from exactgrad.core.transforms import Chain, EnergyScaling, EnergyTanh, Hold, Mirror, RadialTanh, Transform
+from exactgrad.core.transforms import Chain, EnergyScaling, Mirror
 from exactgrad.errors import InputError, require_finite, require_shape
-from exactgrad.pulses import controls
+from exactgrad.pulses.assemble import ensemble_of, links_of, natural_scale, penalties_of, target_of
 from exactgrad.pulses.controls import CHANNELS, UNITS
-from exactgrad.pulses.ensemble import Ensemble
-from exactgrad.pulses.job import Aim, Job, read_job
-from exactgrad.pulses.penalties import EnergyExcess, PeakExcess, Penalty, Smoothness
+from exactgrad.pulses.job import Job, read_job
 from exactgrad.pulses.pulse import Pulse
 from exactgrad.pulses.response import Response, read_response
 from exactgrad.pulses.sweep import Sweep
-from exactgrad.pulses.targets import (
-    Bands,
-    Cost,
-    Rotation,
-    Saturation,
-    SmoothMinimum,
-    Transfer,
-    Transverse,
-    WeightedMean,
-    parse_axis,
-    rotation_quaternion,
-)
+from exactgrad.pulses.targets import SmoothMinimum, WeightedMean
 
 
 class PulseProblem:
@@ -66,12 +53,12 @@ class PulseProblem:
         self.weight = weight
         table = job.ensemble
         self.objective = WeightedMean() if table.objective == "mean" else SmoothMinimum(table.sharpness)
-        self.scale_hz = _natural_scale(job, self.step_s)
-        self.chain = Chain(tuple(_links(job, self.step_s, self.scale_hz)))
+        self.scale_hz = natural_scale(job, self.step_s)
+        self.chain = Chain(tuple(links_of(job, self.step_s, self.scale_hz)))
         self.response: Response | None = None
         if job.response is not None:
             self.response = read_response(folder / job.response.file, self.step_s)
-        self.penalties = tuple(_penalties(job, self.step_s, self.scale_hz))
+        self.penalties = tuple(penalties_of(job, self.step_s, self.scale_hz))
         mirrored = any(isinstance(link, Mirror) for link in self.chain.links)
         self.columns = -(-self.steps // 2) if mirrored else self.steps
         self.size = len(CHANNELS[job.pulse.controls]) * self.columns
@@ -141,6 +128,8 @@ class PulseProblem:
         steps = self._steps(inputs[-1])
         quality, m = self.cost.evaluate(self._sweep.turns(steps))
         total, share = self.objective.evaluate(quality, self.weight)
+        if not np.isfinite(total):
+            raise InputError(f"x: rotation angles overflow (largest |x| = {np.abs(x).max():.1e}; order one is meant)")
         gradient = self._sweep.gradient(steps, -share * m)
         return 1.0 - total, self.chain.pull_traced(inputs, self._pull_steps(inputs[-1], gradient))
 
@@ -150,7 +139,8 @@ class PulseProblem:
             return 0.0, np.zeros(self.size)
         inputs = self.chain.trace(self._vector(x))
         parts = [penalty.evaluate(inputs[-1]) for penalty in self.penalties]
-        return sum(value for value, _ in parts), self.chain.pull_traced(inputs, sum(g for _, g in parts))
+        gradient = np.sum([g for _, g in parts], axis=0)
+        return sum(value for value, _ in parts), self.chain.pull_traced(inputs, gradient)
 
     def hessian_product(self, x: np.ndarray, v: np.ndarray) -> np.ndarray:
         """Return the exact Hessian of value + penalties at x times v, in O(steps + spins) memory."""
@@ -212,184 +202,3 @@ _MEANING = {
     "amplitude": "rf amplitude, each step",
     "phase": "rf phase, each step",
 }
-
-
-def ensemble_of(job: Job, folder: Path) -> Ensemble:
-    """Return the spins of a job: a grid, or a measured distribution from a file in `folder`."""
-    table = job.ensemble
-    if table.distribution is not None:
-        if table.bandwidth_hz is not None or table.offsets_hz is not None:
-            raise InputError("ensemble: give a distribution or offsets, not both")
-        return Ensemble.from_csv(folder / table.distribution)
-    if table.offsets_hz is not None:
-        if table.bandwidth_hz is not None or table.offsets is not None:
-            raise InputError("ensemble: give offsets_hz or bandwidth_hz with offsets, not both")
-        offsets = np.array(table.offsets_hz)
-    else:
-        for key in ("bandwidth_hz", "offsets"):
-            if getattr(table, key) is None:
-                raise InputError(f"ensemble.{key}: missing (or give ensemble.offsets_hz, a list)")
-        half = table.bandwidth_hz / 2
-        offsets = table.centre_hz + (np.linspace(-half, half, table.offsets) if table.offsets > 1 else np.zeros(1))
-    if table.b1 is not None:
-        b1 = np.array(table.b1)
-    else:
-        spread = table.b1_spread
-        b1 = np.linspace(1 - spread, 1 + spread, table.b1_points) if table.b1_points > 1 else np.ones(1)
-    return Ensemble.from_grid(offsets, b1, table.offset_weights, table.b1_weights)
-
-
-def target_of(job: Job, ensemble: Ensemble, duration_s: float) -> tuple[Cost, np.ndarray]:
-    """Return the cost of all spins, and their weights (a band's weight multiplies those of its spins)."""
-    table = job.target
-    if not table.band:
-        return _cost("target", table, ensemble.offset_hz, duration_s), ensemble.weight
-    left = np.ones(ensemble.spins, dtype=bool)
-    weight, members = np.zeros(ensemble.spins), []
-    for i, band in enumerate(table.band):
-        low, high = sorted(band.offset_hz)
-        inside = left & (ensemble.offset_hz >= low) & (ensemble.offset_hz <= high)
-        if band.b1 is not None:
-            inside &= (ensemble.b1 >= min(band.b1)) & (ensemble.b1 <= max(band.b1))
-        spins = np.flatnonzero(inside)
-        if spins.size == 0:
-            raise InputError(f"target.band.{i}: no spin of the ensemble lies in it (and in no band before it)")
-        left &= ~inside
-        weight[spins] = band.weight * ensemble.weight[spins]
-        members.append((spins, _cost(f"target.band.{i}", band, ensemble.offset_hz[spins], duration_s)))
-    if weight.sum() <= 0:
-        raise InputError("target.band: all weights are zero")
-    rest = np.flatnonzero(left)  # transition regions: judged by nothing
-    if rest.size:
-        members.append((rest, Transfer(np.array([[0.0], [0.0], [1.0]]), np.zeros((3, 1)))))
-    return Bands(tuple(members)), weight / weight.sum()
-
-
-def _cost(key: str, aim: Aim, offset_hz: np.ndarray, duration_s: float) -> Cost:
-    if aim.transfer is not None:
-        initial = parse_axis(f"{key}.transfer.0", aim.transfer[0])[:, None]
-        target = parse_axis(f"{key}.transfer.1", aim.transfer[1])[:, None]
-        if aim.phase_slope:
-            angle = 2 * np.pi * aim.phase_slope * duration_s * offset_hz
-            cos, sin = np.cos(angle), np.sin(angle)
-            turned = (cos * target[0] - sin * target[1], sin * target[0] + cos * target[1])
-            target = np.stack((*turned, np.broadcast_to(target[2], angle.shape)))
-        return Transfer(initial, target)
-    if aim.rotation is not None:
-        axis = parse_axis(f"{key}.rotation.axis", aim.rotation.axis)
-        quaternion = rotation_quaternion(axis, np.deg2rad(aim.rotation.angle_deg))
-        return Rotation(quaternion[:, None], aim.rotation.sign_free)
-    if aim.saturation is not None:
-        axis = parse_axis(f"{key}.saturation", aim.saturation)[:, None]
-        return Saturation(axis, axis)
-    axis = parse_axis(f"{key}.transverse", aim.transverse)[:, None]
-    return Transverse(axis, axis)
-
-
-def _natural_scale(job: Job, step_s: np.ndarray) -> float:
-    """Return the amplitude that suits x = 1: a limit, else what half the bandwidth or a turn needs."""
-    limits, duration = job.limits, float(step_s.sum())
-    if limits.peak_hz is not None:
-        return float(np.max(limits.peak_hz))
-    if limits.rms_hz is not None or limits.energy_hz2_s is not None:
-        return float(np.sqrt(_energy_limit(job, step_s) / duration))
-    return max((job.ensemble.bandwidth_hz or 0.0) / 2, 1.0 / duration)
-
-
-def _energy_limit(job: Job, step_s: np.ndarray) -> float | None:
-    """Return the energy, Hz^2 s, that the rms and the energy limit allow together."""
-    limits = job.limits
-    bounds = []
-    if limits.rms_hz is not None:
-        bounds.append(limits.rms_hz**2 * float(step_s.sum()))
-    if limits.energy_hz2_s is not None:
-        bounds.append(limits.energy_hz2_s)
-    return min(bounds) if bounds else None
-
-
-def _peak(job: Job, steps: int) -> np.ndarray | None:
-    peak = job.limits.peak_hz
-    if peak is None:
-        return None
-    peak = np.asarray(peak, dtype=float)
-    if peak.ndim and peak.size != steps:
-        raise InputError(f"limits.peak_hz: {peak.size} values for {steps} steps")
-    return np.broadcast_to(peak, (steps,))
-
-
-def _links(job: Job, step_s: np.ndarray, scale_hz: float) -> list[Transform]:
-    """Return the way from x to the waveform: channels, symmetry, controls, peak, energy, held segments."""
-    kind, limits, steps = job.pulse.controls, job.limits, step_s.size
-    names = CHANNELS[kind]
-    peak = _peak(job, steps)
-    links: list[Transform] = [controls.Channels(len(names))]
-    if job.pulse.symmetry is not None:
-        links.append(Mirror(_signs(job, step_s), steps))
-    if kind == "phase":
-        links.append(controls.PhaseOnly(peak))
-    elif names[0] == "amplitude":
-        links.append(controls.Polar(scale_hz))
-    else:
-        links.append(controls.Cartesian(scale_hz))
-    held, values = _held(job, step_s)
-    if limits.enforce == "map":
-        if peak is not None and kind != "phase":
-            links.append(RadialTanh(peak))
-        energy = _energy_limit(job, step_s)
-        if energy is not None:
-            taken = float(np.sum(step_s * held * (values[0] ** 2 + values[1] ** 2)))
-            if taken >= energy:
-                raise InputError(
-                    f"pulse.hold: the held segments alone take {taken:g} Hz^2 s of {energy:g} Hz^2 s allowed"
-                )
-            tanh = limits.power_map == "tanh" or (
-                limits.power_map is None and kind.startswith("reduced") and limits.peak_hz is None
-            )
-            links.append((EnergyTanh if tanh else EnergyScaling)(np.where(held, 0.0, step_s), energy - taken))
-    if held.any():
-        links.append(Hold(held, values))
-    return links
-
-
-def _signs(job: Job, step_s: np.ndarray) -> tuple[int, ...]:
-    names, wish = CHANNELS[job.pulse.controls], job.pulse.symmetry
-    if np.abs(step_s - step_s[::-1]).max() > 1e-9 * step_s.max():
-        raise InputError("pulse.symmetry: the step lengths themselves are not symmetric in time")
-    if isinstance(wish, str):
-        wish = dict.fromkeys(names, wish)
-    for name in (*wish, *names):
-        if name not in names or name not in wish:
-            raise InputError(
-                f"pulse.symmetry.{name}: a parity for each of {', '.join(names)} is needed, and for nothing else"
-            )
-    return tuple(1 if wish[name] == "even" else -1 for name in names)
-
-
-def _held(job: Job, step_s: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    ends_us = np.cumsum(step_s) * 1e6
-    middles_us = ends_us - step_s * 5e5
-    held, values = np.zeros(step_s.size, dtype=bool), np.zeros((3, step_s.size))
-    for i, segment in enumerate(job.pulse.hold):
-        inside = (middles_us >= segment.from_us) & (middles_us <= segment.to_us)
-        if not inside.any() or segment.to_us > ends_us[-1] * (1 + 1e-9):
-            raise InputError(
-                f"pulse.hold.{i}: {segment.from_us:g} to {segment.to_us:g} us holds no step of 0 to {ends_us[-1]:g} us"
-            )
-        values[:, inside] = np.array([[segment.ux_hz], [segment.uy_hz], [segment.uz_hz]])
-        held |= inside
-    if held.all():
-        raise InputError("pulse.hold: every step is held, nothing is left to design")
-    return held, values
-
-
-def _penalties(job: Job, step_s: np.ndarray, scale_hz: float) -> list[Penalty]:
-    penalties: list[Penalty] = []
-    if job.penalties.smoothness:
-        penalties.append(Smoothness(job.penalties.smoothness, scale_hz))
-    if job.limits.enforce == "penalty":
-        peak, energy = _peak(job, step_s.size), _energy_limit(job, step_s)
-        if peak is not None and job.pulse.controls != "phase":
-            penalties.append(PeakExcess(job.limits.penalty_weight, peak, step_s / step_s.sum()))
-        if energy is not None:
-            penalties.append(EnergyExcess(job.limits.penalty_weight, step_s, energy))
-    return penalties

@@ -6,21 +6,32 @@ Coarse-to-fine is not a start but a way to refine one; `design.py` does it.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 
 from exactgrad.errors import InputError
 from exactgrad.pulses.controls import CHANNELS, channels_of
+from exactgrad.pulses.ensemble import Ensemble
+from exactgrad.pulses.job import Job
 from exactgrad.pulses.pulse import Pulse
-
-if TYPE_CHECKING:
-    from exactgrad.pulses.problem import PulseProblem
 
 KINDS = ("random", "smooth", "chirp", "coarse")
 
 
-def start_vector(problem: PulseProblem, seed: int) -> np.ndarray:
+class Canvas(Protocol):
+    """What a start needs to know of the problem."""
+
+    job: Job
+    folder: Path
+    step_s: np.ndarray
+    ensemble: Ensemble
+    scale_hz: float
+    columns: int
+
+
+def start_vector(problem: Canvas, seed: int) -> np.ndarray:
     """Return the start of the job's kind for `seed`, shape (problem.size,).
 
     Raises
@@ -39,7 +50,7 @@ def start_vector(problem: PulseProblem, seed: int) -> np.ndarray:
     return _from_file(problem, rng, first=seed == solve.seed)
 
 
-def _random(problem: PulseProblem, rng: np.random.Generator) -> np.ndarray:
+def _random(problem: Canvas, rng: np.random.Generator) -> np.ndarray:
     """Phases uniform over the circle; amplitudes normal, half of the scale wide."""
     rows = [
         rng.uniform(0, 2 * np.pi, problem.columns) if name == "phase" else rng.normal(0.0, 0.5, problem.columns)
@@ -48,7 +59,7 @@ def _random(problem: PulseProblem, rng: np.random.Generator) -> np.ndarray:
     return np.concatenate(rows)
 
 
-def _smooth(problem: PulseProblem, rng: np.random.Generator) -> np.ndarray:
+def _smooth(problem: Canvas, rng: np.random.Generator) -> np.ndarray:
     """Band-limited random waveforms: complex noise smoothed to a few features per 1/bandwidth."""
     names, columns = CHANNELS[problem.job.pulse.controls], problem.columns
     offsets = problem.ensemble.offset_hz
@@ -65,7 +76,7 @@ def _smooth(problem: PulseProblem, rng: np.random.Generator) -> np.ndarray:
     return np.concatenate(rows)
 
 
-def _chirp(problem: PulseProblem, rng: np.random.Generator) -> np.ndarray:
+def _chirp(problem: Canvas, rng: np.random.Generator) -> np.ndarray:
     """A linear frequency sweep over 1.0 to 1.7 times the ensemble's bandwidth, up or down, at random overall phase."""
     offsets = problem.ensemble.offset_hz
     width = problem.job.solve.chirp_bandwidth_hz or rng.uniform(1.0, 1.7) * max(float(np.ptp(offsets)), 1.0)
@@ -78,7 +89,7 @@ def _chirp(problem: PulseProblem, rng: np.random.Generator) -> np.ndarray:
     return np.stack((amplitude * np.cos(angle), amplitude * np.sin(angle), np.zeros_like(t)))
 
 
-def _from_file(problem: PulseProblem, rng: np.random.Generator, first: bool) -> np.ndarray:
+def _from_file(problem: Canvas, rng: np.random.Generator, first: bool) -> np.ndarray:
     """The shape file's pulse on this problem's steps; the starts after the first get 2 % of noise."""
     from exactgrad.pulses.formats import read_shape
 
@@ -91,7 +102,7 @@ def _from_file(problem: PulseProblem, rng: np.random.Generator, first: bool) -> 
     return x if first else x + rng.normal(0.0, 0.02, x.size)
 
 
-def _default_rf_max(problem: PulseProblem, path) -> float | None:
+def _default_rf_max(problem: Canvas, path) -> float | None:
     """The peak limit stands in for the amplitude at 100 % only where the file does not say one."""
     from exactgrad.errors import InputError as Wrong
     from exactgrad.pulses.formats import read_shape
@@ -111,7 +122,7 @@ def resample(pulse: Pulse, step_s: np.ndarray) -> np.ndarray:
     return np.stack((pulse.ux_hz[index], pulse.uy_hz[index], pulse.uz_hz[index]))
 
 
-def vector_of(problem: PulseProblem, u: np.ndarray) -> np.ndarray:
+def vector_of(problem: Canvas, u: np.ndarray) -> np.ndarray:
     """Return the solver's vector that plays the waveform u, shape (3, N), Hz.
 
     A peak limit's tanh is undone up to 95 % of the limit: further out its slope is too small to start from.

@@ -61,7 +61,7 @@ _T0, _T1, _T2, _T3, _T4, _T5 = SHORT_COEFFICIENTS_C
 def doublings(x_max):
     """Count how often an angle of square `x_max` must be halved until its square is <= 1."""
     count = 0
-    while x_max > 1.0:
+    while x_max > 1.0 and count < 1000:  # an overflow to infinity must end, as a NaN, not go on for ever
         x_max *= 0.25
         count += 1
     return count

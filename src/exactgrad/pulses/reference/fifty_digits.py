@@ -79,9 +79,8 @@ def _waveform(problem: PulseProblem, x: Sequence[Any]) -> list[tuple[Any, Any, A
     channel = {name: list(x[i * columns : (i + 1) * columns]) for i, name in enumerate(names)}
     wish = job.pulse.symmetry
     if wish is not None:
-        channel = {
-            name: _mirrored(half, steps, wish if isinstance(wish, str) else wish[name]) for name, half in channel.items()
-        }
+        parity = dict.fromkeys(names, wish) if isinstance(wish, str) else wish
+        channel = {name: _mirrored(half, steps, parity[name]) for name, half in channel.items()}
     peaks = np.broadcast_to(np.nan if job.limits.peak_hz is None else np.array(job.limits.peak_hz), (steps,))
     scale, mapped = mp.mpf(problem.scale_hz), job.limits.enforce == "map"
     u = []
@@ -210,15 +209,13 @@ def _qualities(cost: Any, spins: Sequence[tuple[Any, Any]]) -> list[Any]:
             quality.append(overlap**2 if cost.sign_free else overlap)
             continue
         rho = _turned(a, b, _column(cost.initial, s))
-        along = mp.fsum(
-            p * q for p, q in zip(rho, _column(cost.target if isinstance(cost, targets.Transfer) else cost.axis, s), strict=True)
-        )
+        axis = _column(cost.target if isinstance(cost, targets.Transfer) else cost.axis, s)
+        along = mp.fsum(p * q for p, q in zip(rho, axis, strict=True))
         if isinstance(cost, targets.Transfer):
             quality.append(along)
         elif isinstance(cost, targets.Saturation):
             quality.append(1 - along**2)
         else:
-            axis = _column(cost.axis, s)
             quality.append(mp.sqrt(mp.fsum((p - along * q) ** 2 for p, q in zip(rho, axis, strict=True))))
     return quality
 
