@@ -22,6 +22,7 @@ HESSIAN_TOLERANCE = 1e-7  # of differences of the gradient, whose rounding is re
 SYMMETRY_TOLERANCE = 1e-11
 DOT_TOLERANCE = 1e-12
 SLOPE_TOLERANCE = 0.05
+STATIONARY = 1e-3  # entries of a gradient below which it is compared absolutely: loss and x are of order one
 FIRST_STEP = 0.25  # of a sweep of difference steps; x is of order one
 LEVELS, ORDERS = 17, 5  # steps of a sweep, down to 4e-6; extrapolations, up to order 10
 EPSILON = float(np.finfo(float).eps)
@@ -232,11 +233,11 @@ def check_against(
 ) -> Check:
     """Compare every entry of the gradient of value + penalty with a reference; error relative to max |reference|.
 
-    A reference of zero is compared absolutely, with one.
+    Where all of the reference is below 1e-3, at a stationary point say, the error is relative to 1e-3.
     """
     _, gradient = total_loss(problem)(x)
     error = np.abs(gradient - reference)
-    scale = np.abs(reference).max() or 1.0
+    scale = max(np.abs(reference).max(), STATIONARY)
     return judge(name, by, error.max() / scale, tolerance, _label(problem, x, error))
 
 

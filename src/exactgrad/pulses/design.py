@@ -23,7 +23,7 @@ from exactgrad.core.solve import Budget, Event, Result, Search, Stage, Stop, int
 from exactgrad.errors import FolderInUse, FormatError, InputError
 from exactgrad.files import hold_folder, read_text, write_atomic, write_hdf5
 from exactgrad.kernels.threads import available_threads
-from exactgrad.pulses import output
+from exactgrad.pulses import output, presentation
 from exactgrad.pulses.certificate import dense_grid, grid_warnings
 from exactgrad.pulses.job import Job, check_job, read_job
 from exactgrad.pulses.problem import PulseProblem
@@ -225,11 +225,11 @@ def finish(
         {"schema": 1, "system": "pulses", "version": exactgrad.__version__},
         overwrite=True,
     )
-    pictures = output.figures(problem, pulse, dense, result.histories) if problem.job.output.figures else {}
+    pictures = presentation.figures(problem, pulse, dense, result.histories) if problem.job.output.figures else {}
     for name, (_, png, _caption) in pictures.items():
         write_atomic(folder / f"{name}.png", png, overwrite=True)
     command = f"exactgrad pulse design job.toml --out DIR --seed {problem.job.solve.seed}"
-    html = output.report_html(summary, problem.text, command, pictures, warnings)
+    html = presentation.report_html(problem, summary, command, pictures)
     write_atomic(folder / REPORT, html, overwrite=True)
     write_atomic(folder / SUMMARY, json.dumps(summary, indent=1), overwrite=True)
     return summary
@@ -335,7 +335,12 @@ def _refuse_used(folder: Path, problem: PulseProblem) -> None:
         raise FolderInUse(f"{folder}: holds the results of a run; choose another --out (or `exactgrad resume` it)")
     if (folder / RUN).exists():
         raise FolderInUse(f"{folder}: holds an unfinished run; `exactgrad resume {folder}` carries it on")
-    wanted = [REPORT, checkpoint.NAME, *(f"{name}.png" for name in output.FIGURES), *output.file_names(problem.job)]
+    wanted = [
+        REPORT,
+        checkpoint.NAME,
+        *(f"{name}.png" for name in presentation.FIGURES),
+        *output.file_names(problem.job),
+    ]
     for name in wanted:
         if (folder / name).exists():
             raise FolderInUse(f"{folder / name}: exists already and would be overwritten; choose another --out")

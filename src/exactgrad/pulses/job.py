@@ -177,7 +177,6 @@ class SolveTable(Table):
     """[solve]: how to search."""
 
     start: str = "random"
-    start_shape: str | None = None
     chirp_bandwidth_hz: Positive | None = None
     starts: Annotated[Whole, Field(ge=1, le=100_000)] = 8
     seed: Annotated[Whole, Field(ge=0, le=2**63 - 1)] = 0

@@ -208,3 +208,18 @@ def seen_by_spins(problem: PulseProblem, u: np.ndarray) -> tuple[np.ndarray, np.
         return u, problem.step_s
     seen = problem.response.apply(u)
     return seen, np.full(seen.shape[1], problem.step_s[0])
+
+
+def kernel_error(problem: PulseProblem, x: np.ndarray, stages: Stages = EQUATIONS) -> tuple[float, str]:
+    """Return the largest distance between the problem's kernel and the equation sheet, and where it is.
+
+    The value's is absolute (qualities are of order one), the gradient's relative to the largest entry of either.
+    """
+    value, gradient = problem.value_and_gradient(x)
+    expected_value, expected = value_and_gradient(problem, x, stages)
+    apart = np.abs(gradient - expected)
+    scale = max(np.abs(expected).max(), np.abs(gradient).max()) or 1.0
+    error = float(apart.max() / scale)
+    if not abs(value - expected_value) <= error:
+        return abs(value - expected_value), "value"
+    return error, problem.parameters(x).labels()[int(np.argmax(apart))]

@@ -1,8 +1,7 @@
-"""The files of a design: pulse files with their certificate, result.h5, figures, report. Nothing is written in part."""
+"""The files of a design: pulse files with their certificate, and what result.h5 holds."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,6 @@ from exactgrad.pulses.problem import PulseProblem
 from exactgrad.pulses.pulse import Pulse
 from exactgrad.pulses.targets import WeightedMean
 
-FIGURES = ("pulse", "profile", "map", "convergence", "trajectory")
 FOLD_TOLERANCE = 1e-6  # how much quality a file may lose by holding uz as phase
 FOLD_PARTS = (1, 2, 5, 10, 20, 50)
 MOST_FOLDED_STEPS = 100_000
@@ -168,95 +166,3 @@ def result_arrays(
     }
     arrays.update({f"histories/{i}": history for i, history in enumerate(histories)})
     return arrays
-
-
-def figures(problem: PulseProblem, pulse: Pulse, dense: Dense, histories: list[np.ndarray]) -> dict[str, tuple]:
-    """Return the figures of a design: file name to (title, PNG bytes, caption)."""
-    from exactgrad.pulses import figures as draw
-    from exactgrad.report.style import png_bytes
-
-    nominal = int(np.argmin(np.abs(dense.b1 - 1.0)))
-    shown = sorted({0, nominal, dense.b1.size - 1})
-    training = np.unique(problem.ensemble.offset_hz)
-    pictures: dict[str, Callable[[], tuple]] = {
-        "pulse": lambda: ("The pulse", draw.pulse_plot(pulse), "Amplitude, phase and Cartesian components, as played."),
-        "trajectory": lambda: _trajectory(problem, pulse),
-        "convergence": lambda: (
-            "Convergence",
-            draw.convergence(histories),
-            "Loss (1 - quality, penalties included) of every start; the best one stands out.",
-        ),
-    }
-    if dense.offset_hz.size > 1:
-        pictures["profile"] = lambda: (
-            "Offset profile",
-            draw.offset_profile(
-                dense.offset_hz, dense.quality[:, shown], dense.b1[shown], training_offsets_hz=training
-            ),
-            f"Quality against offset on {dense.offset_hz.size} offsets, by independent simulation; "
-            "marks are the training offsets.",
-        )
-    if dense.offset_hz.size > 1 and dense.b1.size > 1:
-        pictures["map"] = lambda: (
-            "Offset-B1 map",
-            draw.offset_b1_map(dense.offset_hz, dense.b1, dense.quality),
-            "Quality over offset and relative B1 on the dense grid.",
-        )
-    out = {}
-    for name in FIGURES:
-        if name in pictures:
-            title, figure, caption = pictures[name]()
-            out[name] = (title, png_bytes(figure), caption)
-    return out
-
-
-def _trajectory(problem: PulseProblem, pulse: Pulse) -> tuple:
-    from exactgrad.pulses import figures as draw
-    from exactgrad.pulses.bloch import simulate
-
-    offsets = problem.ensemble.offset_hz
-    chosen = np.unique(np.array([offsets.min(), offsets[np.argmin(np.abs(offsets))], offsets.max()]))
-    aim = problem.job.target.transfer or (problem.job.target.band[0].transfer if problem.job.target.band else None)
-    start = aim[0] if aim else "z"
-    from exactgrad.pulses.targets import parse_axis
-
-    path = simulate(pulse, chosen, np.ones(chosen.size), parse_axis("start", start), trajectory=True)
-    return (
-        "Trajectory",
-        draw.trajectory(np.swapaxes(path, 0, 1), [f"{offset / 1e3:g} kHz" for offset in chosen]),
-        f"Path of the magnetisation that starts along {start} at three offsets, nominal B1.",
-    )
-
-
-def report_html(summary: dict, job_text: str, command: str, pictures: dict[str, tuple], warnings: list[str]) -> str:
-    """Return the self-contained report page of a design."""
-    from exactgrad.report.page import Page
-
-    page = Page("Pulse design", summary["message"])
-    page.numbers(
-        [
-            ("Quality", round(summary["quality"], 6), "", "mean over the training grid"),
-            ("Worst", round(summary["quality_min"], 6), "", "on the training grid"),
-            ("Dense mean", round(summary["quality_dense_mean"], 6), "", "401 offsets x 11 B1, independent simulation"),
-            ("Dense worst", round(summary["quality_dense_min"], 6), "", "the least of them"),
-            ("Dense 1 %", round(summary["quality_dense_p01"], 6), "", "1st percentile"),
-            ("Peak", round(summary["peak_hz"], 1), "Hz", "largest rf amplitude"),
-            ("Rms", round(summary["rms_hz"], 1), "Hz", "time-weighted"),
-            ("Energy", round(summary["energy_hz2_s"], 3), "Hz² s", "sum of |u|² dt"),
-            ("Length", summary["duration_us"], "us", f"{summary['steps']} steps"),
-            ("Certificate", summary["certificate_error"], "", "|file re-read and re-simulated - design|"),
-        ]
-    )
-    page.warnings(warnings)
-    for title, png, caption in pictures.values():
-        page.figure(title, png, caption)
-    rows = [(Path(name).name, Path(name).suffix) for name in summary["pulse_files"]]
-    page.table("Pulse files", ("file", "kind"), rows, "Amplitude at 100 % is the RFmax that each header states.")
-    page.table("Numbers", ("key", "value"), [(key, _text(value)) for key, value in summary.items()])
-    page.code("The job", job_text)
-    page.code("The command that repeats it", command)
-    return page.html()
-
-
-def _text(value: object) -> object:
-    return value if isinstance(value, int | float | str) else str(value)

@@ -91,27 +91,23 @@ def _chirp(problem: Canvas, rng: np.random.Generator) -> np.ndarray:
 
 def _from_file(problem: Canvas, rng: np.random.Generator, first: bool) -> np.ndarray:
     """The shape file's pulse on this problem's steps; the starts after the first get 2 % of noise."""
-    from exactgrad.pulses.formats import read_shape
+    from exactgrad.pulses.formats import detect_format, get_format, read_shape
 
     solve = problem.job.solve
     path = problem.folder / solve.start
     if not path.is_file():
         raise InputError(f"solve.start = {solve.start!r}: neither one of {', '.join(KINDS)} nor a file ({path})")
-    shape = read_shape(path, duration_us=float(problem.step_s.sum()) * 1e6, rf_max_hz=_default_rf_max(problem, path))
+    name = detect_format(path)
+    content = get_format(name).read(path)
+    scaled = content.in_hz or content.rf_max_hz is not None
+    shape = read_shape(
+        path,
+        name,
+        duration_us=float(problem.step_s.sum()) * 1e6,
+        rf_max_hz=None if scaled else problem.scale_hz,  # 100 % of a file that does not say is the limit
+    )
     x = vector_of(problem, resample(shape.pulse, problem.step_s))
     return x if first else x + rng.normal(0.0, 0.02, x.size)
-
-
-def _default_rf_max(problem: Canvas, path) -> float | None:
-    """The peak limit stands in for the amplitude at 100 % only where the file does not say one."""
-    from exactgrad.errors import InputError as Wrong
-    from exactgrad.pulses.formats import read_shape
-
-    try:
-        read_shape(path, duration_us=float(problem.step_s.sum()) * 1e6)
-    except Wrong:
-        return problem.scale_hz
-    return None
 
 
 def resample(pulse: Pulse, step_s: np.ndarray) -> np.ndarray:
