@@ -81,11 +81,7 @@ def describe(problem: PulseProblem) -> str:
     elif target.band:
         aim = f"{len(target.band)} bands"
     else:
-        aim = (
-            f"saturation of {target.saturation}"
-            if target.saturation
-            else f"{target.transverse} to any transverse phase"
-        )
+        aim = f"saturation of {target.saturation}" if target.saturation else f"{target.transverse} to any phase"
     span = f"{offsets.min() / 1e3:g} to {offsets.max() / 1e3:g} kHz, B1 {b1.min():g} to {b1.max():g}"
     return f"{aim}, {span}, {problem.step_s.sum() * 1e6:g} us in {problem.steps} steps"
 
@@ -94,9 +90,7 @@ def _axis(axis: Any) -> str:
     return axis if isinstance(axis, str) else f"({', '.join(f'{part:g}' for part in axis)})"
 
 
-def report_html(
-    problem: PulseProblem, summary: dict, command: str, pictures: dict[str, tuple], warnings: list[str]
-) -> str:
+def report_html(problem: PulseProblem, summary: dict[str, Any], command: str, pictures: dict[str, tuple]) -> str:
     """Return the self-contained report page of a design."""
     certificate = float(f"{summary['certificate_error']:.1e}")
     page = Page("Pulse design", f"{describe(problem)}: {summary['message']}")
@@ -111,12 +105,7 @@ def report_html(
             ("Rms", round(summary["rms_hz"], 1), "Hz", "time-weighted"),
             ("Energy", round(summary["energy_hz2_s"], 3), "Hz² s", "sum of |u|² dt"),
             ("Length", summary["duration_us"], "us", f"{summary['steps']} steps"),
-            (
-                "Certificate",
-                float(f"{summary['certificate_error']:.1e}"),
-                "",
-                "|file re-read and re-simulated - design|",
-            ),
+            ("Certificate", certificate, "", "|file re-read and re-simulated - design|"),
         ]
     )
     page.warnings(summary["warnings"])
@@ -132,8 +121,6 @@ def report_html(
 
 
 def _text(value: object) -> object:
-    if isinstance(value, list | dict):
-        return (
-            ", ".join(f"{key}: {value[key]}" if isinstance(value, dict) else Path(key).name for key in value) or "none"
-        )
-    return value
+    if isinstance(value, dict):
+        value = [f"{key}: {item}" for key, item in value.items()]
+    return ("; ".join(value) or "none") if isinstance(value, list) else value
