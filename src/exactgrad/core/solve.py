@@ -74,8 +74,12 @@ class Search:
     alive : list of int
         Members still searched.
     stage, round : int
+    evaluations : int
+        Spent in earlier stages.
     seconds : float
         Time spent before this process.
+    histories : list of ndarray
+        Loss after each iteration, every start of every earlier stage.
     """
 
     vectors: list[np.ndarray]
@@ -83,6 +87,7 @@ class Search:
     alive: list[int]
     stage: int = 0
     round: int = 0
+    evaluations: int = 0
     seconds: float = 0.0
     histories: list[np.ndarray] = field(default_factory=list)
 
@@ -95,7 +100,7 @@ class Search:
         """Return the search as named arrays."""
         arrays = {
             "alive": np.array(self.alive, dtype=np.int64),
-            "counts": np.array([len(self.states), self.stage, self.round], dtype=np.int64),
+            "counts": np.array([len(self.states), self.stage, self.round, self.evaluations], dtype=np.int64),
             "seconds": np.array(self.seconds),
         }
         for i, (vector, state) in enumerate(zip(self.vectors, self.states, strict=True)):
@@ -109,7 +114,7 @@ class Search:
     @classmethod
     def from_arrays(cls, arrays: dict[str, np.ndarray]) -> Search:
         """Return the search that `to_arrays` described."""
-        count, stage, turn = (int(n) for n in arrays["counts"])
+        count, stage, turn, evaluations = (int(n) for n in arrays["counts"])
         vectors, states = [], []
         for i in range(count):
             vectors.append(np.array(arrays[f"members/{i}/vector"]))
@@ -118,7 +123,7 @@ class Search:
             states.append(State.from_arrays(part) if part else None)
         histories = [arrays[f"histories/{i}"] for i in range(sum(name.startswith("histories/") for name in arrays))]
         alive = [int(i) for i in arrays["alive"]]
-        return cls(vectors, states, alive, stage, turn, float(arrays["seconds"]), histories)
+        return cls(vectors, states, alive, stage, turn, evaluations, float(arrays["seconds"]), histories)
 
     def best(self) -> tuple[int, State]:
         """Return the member with the least loss (the first of equals) and its state."""
@@ -355,7 +360,8 @@ class _Runner:
             search.stage, search.round = search.stage + 1, 0
             if search.stage < len(self.stages):
                 lift = self.stages[search.stage].lift
-                search.histories = [state.history for state in search.states]
+                search.histories += [state.history for state in search.states]
+                search.evaluations += sum(state.evaluations for state in search.states)
                 search.vectors = [lift(state.x) for state in search.states]
                 search.states = [None] * len(search.vectors)
                 search.alive = list(range(len(search.vectors)))
@@ -424,7 +430,7 @@ class _Runner:
             status=status,
             start=start,
             iterations=sum(state.iteration for state in done) + sum(h.size - 1 for h in search.histories),
-            evaluations=sum(state.evaluations for state in done),
+            evaluations=search.evaluations + sum(state.evaluations for state in done),
             seconds=search.seconds,
             histories=[state.history for state in done],
             search=search,

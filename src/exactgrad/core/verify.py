@@ -167,11 +167,10 @@ def best_central_difference(
     >>> bool(abs(found.value - 1) < 1e-13)
     True
     """
-    steps = first_step * 0.5 ** np.arange(LEVELS)
     plain: list[np.ndarray] = []
     before: list[np.ndarray] = []
     best, least = np.array(np.nan), np.inf
-    for step in steps:
+    for step in first_step * 0.5 ** np.arange(LEVELS):
         ahead, behind = (np.asarray(function(x + sign * step * direction), dtype=float) for sign in (1, -1))
         row = [(ahead - behind) / (2 * step)]
         noise = EPSILON * max(np.abs(ahead).max(), np.abs(behind).max()) / step
@@ -182,7 +181,9 @@ def best_central_difference(
                 best, least = row[-1], float(error)
         plain.append(row[0])
         before = row
-    return Difference(best, least, steps, np.stack(plain))
+        if noise > least:  # smaller steps cannot do better
+            break
+    return Difference(best, least, first_step * 0.5 ** np.arange(len(plain)), np.stack(plain))
 
 
 def _directions(size: int, members: tuple[Parameter, ...], seed: int, dense: int) -> list[tuple[str, np.ndarray]]:

@@ -24,6 +24,8 @@ from exactgrad.pulses.targets import (
     rotation_quaternion,
 )
 
+INSIDE = 1.0 - 1e-14  # limits are aimed at from inside, so that rounding does not pass them
+
 
 def ensemble_of(job: Job, folder: Path) -> Ensemble:
     """Return the spins of a job: a grid, or a measured distribution from a file in `folder`."""
@@ -145,7 +147,7 @@ def links_of(job: Job, step_s: np.ndarray, scale_hz: float) -> list[Transform]:
     held, values = _held(job, step_s)
     if limits.enforce == "map":
         if peak is not None and kind != "phase":
-            links.append(RadialTanh(peak))
+            links.append(RadialTanh(peak * INSIDE))
         energy = _energy_limit(job, step_s)
         if energy is not None:
             taken = float(np.sum(step_s * held * (values[0] ** 2 + values[1] ** 2)))
@@ -156,7 +158,9 @@ def links_of(job: Job, step_s: np.ndarray, scale_hz: float) -> list[Transform]:
             tanh = limits.power_map == "tanh" or (
                 limits.power_map is None and kind.startswith("reduced") and limits.peak_hz is None
             )
-            links.append((EnergyTanh if tanh else EnergyScaling)(np.where(held, 0.0, step_s), energy - taken))
+            links.append(
+                (EnergyTanh if tanh else EnergyScaling)(np.where(held, 0.0, step_s), (energy - taken) * INSIDE)
+            )
     if held.any():
         links.append(Hold(held, values))
     return links

@@ -21,6 +21,7 @@ from exactgrad.pulses.controls import Polar
 from exactgrad.pulses.model import EQUATIONS, Stages
 from exactgrad.pulses.problem import PulseProblem
 from exactgrad.pulses.pulse import Pulse
+from exactgrad.pulses.targets import Cost, Rotation, Transfer
 from exactgrad.rotations import maps, quaternions
 
 KERNEL_TOLERANCE = 1e-12
@@ -92,9 +93,8 @@ def _of_the_cotangents(problems: Problems, points: Points) -> Rows:
     for name, (which, stages) in bugs.items():
         yield plant(name, _gradient_with(problems[which], points[which], stages))
     which, stages = bugs["first-order (GRAPE) gradient"]
-    yield plant(
-        "first-order (GRAPE) gradient, Taylor", _with(problems[which], stages, verify.check_taylor, points[which])
-    )
+    slope = _gradient_with(problems[which], points[which], stages, verify.check_taylor)
+    yield plant("first-order (GRAPE) gradient, Taylor", slope)
 
 
 def _of_the_objective(problems: Problems, points: Points) -> Rows:
@@ -111,18 +111,16 @@ def _of_the_objective(problems: Problems, points: Points) -> Rows:
         idle = -quality.size % 8
         return value, np.concatenate((share[:-1], share[-1:] * (1 + idle)))
 
-    def sign_lost(total: np.ndarray, cost: Any) -> tuple[np.ndarray, np.ndarray]:
-        quality, m = model.qualities(total, cost)
-        return np.abs(quality), m
-
     bugs = {
         "weights of the smooth minimum not normalised": ("worst case", replace(EQUATIONS, loss=not_normalised)),
         "gradient of the mean for the worst case": ("worst case", replace(EQUATIONS, loss=of_the_mean)),
         "idle lanes of a block counted": ("excitation", replace(EQUATIONS, loss=idle_lanes_count)),
-        "sign of a universal rotation lost": ("universal rotation", replace(EQUATIONS, qualities=sign_lost)),
     }
     for name, (which, stages) in bugs.items():
         yield plant(name, _gradient_with(problems[which], points[which], stages))
+    altered = copy.copy(problems["universal rotation"])
+    altered.cost = _SignLost(altered.cost)
+    yield plant("sign of a universal rotation lost", verify.check_gradient(altered, points["universal rotation"]))
 
 
 def _of_the_forward_stages(problems: Problems, points: Points) -> Rows:
@@ -238,11 +236,10 @@ def _of_the_rest(problems: Problems, points: Points) -> Rows:
     )
     yield plant("a sum that depends on the threads", verify.check_determinism(counting, x))
 
-    def by_the_tables(y: np.ndarray) -> tuple[float, np.ndarray]:
-        return problem.value_and_gradient(y)[0], by_reference("tables", problem, y)
-
-    at_rest = verify.check_gradient(Altered(problem, value_and_gradient=by_the_tables), np.zeros(problem.size))
-    yield plant("Tables 1 and 2 at zero amplitude on resonance (0/0)", at_rest)
+    rest = np.zeros(problem.size)
+    nowhere = by_reference("tables", problem, rest)
+    wrong = Altered(problem, value_and_gradient=lambda y: (problem.value_and_gradient(y)[0], nowhere))
+    yield plant("Tables 1 and 2 at zero amplitude on resonance (0/0)", verify.check_gradient(wrong, rest))
 
 
 def check_kernel(problem: Any, x: np.ndarray, name: str = "kernel", stages: Stages = EQUATIONS) -> Check:
@@ -254,7 +251,6 @@ def check_kernel(problem: Any, x: np.ndarray, name: str = "kernel", stages: Stag
 def by_reference(method: str, problem: PulseProblem, x: np.ndarray) -> np.ndarray:
     """Return the gradient by x of a mean of transfers or rotations, by one of the paper's methods."""
     from exactgrad.pulses import reference
-    from exactgrad.pulses.targets import Rotation, Transfer
 
     inputs = problem.chain.trace(x)
     cost, ensemble = problem.cost, problem.ensemble
@@ -269,12 +265,10 @@ def by_reference(method: str, problem: PulseProblem, x: np.ndarray) -> np.ndarra
     return problem.chain.pull_traced(inputs, -gradient)
 
 
-def _gradient_with(problem: PulseProblem, x: np.ndarray, stages: Stages) -> Check:
-    return _with(problem, stages, verify.check_gradient, x)
-
-
-def _with(problem: PulseProblem, stages: Stages, check: Callable[..., Check], x: np.ndarray) -> Check:
-    return check(Altered(problem, value_and_gradient=lambda y: model.value_and_gradient(problem, y, stages)), x)
+def _gradient_with(problem: PulseProblem, x: np.ndarray, stages: Stages, check: Any = verify.check_gradient) -> Check:
+    """Judge the gradient at x that a corrupted equation sheet gives, beside the right value."""
+    _, wrong = model.value_and_gradient(problem, x, stages)
+    return check(Altered(problem, value_and_gradient=lambda y: (problem.value_and_gradient(y)[0], wrong)), x)
 
 
 def _with_link(problem: PulseProblem, kind: type, wrong: Callable[[Any], Transform]) -> PulseProblem:
@@ -282,6 +276,20 @@ def _with_link(problem: PulseProblem, kind: type, wrong: Callable[[Any], Transfo
     altered = copy.copy(problem)
     altered.chain = Chain(tuple(wrong(link) if isinstance(link, kind) else link for link in problem.chain.links))
     return altered
+
+
+@dataclass(frozen=True)
+class _SignLost:
+    """A universal rotation judged by |Q_F . Q|, with the gradient of Q_F . Q."""
+
+    cost: Cost
+
+    def evaluate(self, turns: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        quality, m = self.cost.evaluate(turns)
+        return np.abs(quality), m
+
+    def tangent(self, turns: np.ndarray, turning: np.ndarray) -> np.ndarray:
+        return self.cost.tangent(turns, turning)
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ Units as in the problem: x dimensionless, amplitudes in Hz, steps in seconds.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -171,12 +172,20 @@ def _propagator(problem: PulseProblem, u: Sequence[tuple[Any, Any, Any]], spin: 
         steps = [steps[0]] * len(u)
     total = (mp.mpc(1), mp.mpc(0))
     for (ux, uy, uz), dt in zip(u, steps, strict=True):
-        x, y, z = (2 * mp.pi * dt * value for value in (b1 * ux, b1 * uy, offset + uz))
-        angle = mp.sqrt(x * x + y * y + z * z)
-        c, s = mp.cos(angle / 2), (mp.sin(angle / 2) / angle if angle else mp.mpf("0.5"))
-        a, b = mp.mpc(c, -z * s), mp.mpc(y * s, -x * s)
+        a, b = _step_turn(b1 * ux, b1 * uy, offset + uz, dt)
         total = (a * total[0] - mp.conj(b) * total[1], b * total[0] + mp.conj(a) * total[1])
     return total
+
+
+@lru_cache(maxsize=4096)
+def _step_turn(x: Any, y: Any, z: Any, dt: Any) -> tuple[Any, Any]:
+    """Return (a, b) of one step, frequencies in Hz: differences by one unknown change few steps."""
+    import mpmath as mp
+
+    x, y, z = (2 * mp.pi * dt * value for value in (x, y, z))
+    angle = mp.sqrt(x * x + y * y + z * z)
+    c, s = mp.cos(angle / 2), (mp.sin(angle / 2) / angle if angle else mp.mpf("0.5"))
+    return mp.mpc(c, -z * s), mp.mpc(y * s, -x * s)
 
 
 def _responded(u: Sequence[tuple[Any, Any, Any]], taps: np.ndarray) -> list[tuple[Any, Any, Any]]:
