@@ -10,7 +10,7 @@ from exactgrad.core.transforms import EnergyScaling, EnergyTanh, Hold, Mirror, R
 from exactgrad.errors import InputError
 from exactgrad.pulses import controls
 from exactgrad.pulses.controls import CHANNELS
-from exactgrad.pulses.ensemble import Ensemble
+from exactgrad.pulses.ensemble import Ensemble, read_columns
 from exactgrad.pulses.job import Aim, Job
 from exactgrad.pulses.penalties import EnergyExcess, PeakExcess, Penalty, Smoothness
 from exactgrad.pulses.targets import (
@@ -30,6 +30,10 @@ INSIDE = 1.0 - 1e-14  # limits are aimed at from inside, so that rounding does n
 def ensemble_of(job: Job, folder: Path) -> Ensemble:
     """Return the spins of a job: a grid, or a measured distribution from a file in `folder`."""
     table = job.ensemble
+    if job.target.map is not None:
+        if {"bandwidth_hz", "offsets", "offsets_hz", "b1", "distribution"} & table.model_fields_set:
+            raise InputError("ensemble: target.map says the offsets and B1; give only an objective here")
+        return read_map(folder / job.target.map)[0]
     if table.distribution is not None:
         if table.bandwidth_hz is not None or table.offsets_hz is not None:
             raise InputError("ensemble: give a distribution or offsets, not both")
@@ -52,9 +56,42 @@ def ensemble_of(job: Job, folder: Path) -> Ensemble:
     return Ensemble.from_grid(offsets, b1, table.offset_weights, table.b1_weights)
 
 
-def target_of(job: Job, ensemble: Ensemble, duration_s: float) -> tuple[Cost, np.ndarray]:
+def read_map(path: Path) -> tuple[Ensemble, np.ndarray]:
+    """Read a target map: CSV columns offset_hz, b1, x, y, z (the wanted end state) and, optionally, weight.
+
+    Returns
+    -------
+    Ensemble, ndarray of shape (3, S)
+
+    Raises
+    ------
+    FormatError, InputError
+        If the table is not such a one, or an end state is longer than 1.
+    """
+    columns = read_columns(path, required=("offset_hz", "b1", "x", "y", "z"), optional=("weight",))
+    wanted = np.stack([columns[name] for name in "xyz"])
+    length = np.sqrt(np.sum(wanted**2, axis=0))
+    if (length > 1 + 1e-6).any():
+        row = int(np.argmax(length))
+        raise InputError(f"{path}: row {row + 1}: the end state has length {length[row]:g}; at most 1 can be reached")
+    return Ensemble.from_spins(columns["offset_hz"], columns["b1"], columns.get("weight")), wanted
+
+
+def _map_cost(job: Job, path: Path, ensemble: Ensemble) -> Cost:
+    """Return the transfer to the map's end states; a spin that is not in the map takes its nearest neighbour's."""
+    spins, wanted = read_map(path)
+    scale = [max(float(np.ptp(values)), 1e-12) for values in (spins.offset_hz, spins.b1)]
+    points = np.stack((spins.offset_hz / scale[0], spins.b1 / scale[1]))
+    asked = np.stack((ensemble.offset_hz / scale[0], ensemble.b1 / scale[1]))
+    nearest = [int(np.argmin(np.sum((points - one[:, None]) ** 2, axis=0))) for one in asked.T]
+    return Transfer(parse_axis("target.start", job.target.start)[:, None], wanted[:, nearest])
+
+
+def target_of(job: Job, ensemble: Ensemble, duration_s: float, folder: Path = Path()) -> tuple[Cost, np.ndarray]:
     """Return the cost of all spins, and their weights (a band's weight multiplies those of its spins)."""
     table = job.target
+    if table.map is not None:
+        return _map_cost(job, folder / table.map, ensemble), ensemble.weight
     if not table.band:
         return _cost("target", table, ensemble.offset_hz, duration_s), ensemble.weight
     left = np.ones(ensemble.spins, dtype=bool)

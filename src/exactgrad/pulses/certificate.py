@@ -79,7 +79,7 @@ def dense_grid(problem: PulseProblem, pulse: Pulse) -> Dense:
     offsets = np.linspace(low, high, DENSE_OFFSETS) if high > low else np.array([low])
     fields = np.linspace(weak, strong, DENSE_B1) if strong > weak else np.array([weak])
     ensemble = Ensemble.from_grid(offsets, fields)
-    cost, weight = target_of(problem.job, ensemble, float(problem.step_s.sum()))
+    cost, weight = target_of(problem.job, ensemble, float(problem.step_s.sum()), problem.folder)
     quality = qualities(pulse, ensemble, cost, problem.response)
     quality = np.where(weight > 0, quality, np.nan)
     return Dense(offsets, fields, quality.reshape(offsets.size, fields.size))

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from exactgrad.errors import FormatError, InputError, require_finite
+from exactgrad.errors import FormatError, InputError, require_finite, require_shape
 from exactgrad.files import read_text
 
 MOST_SPINS = 4_000_000
@@ -71,9 +71,15 @@ class Ensemble:
             If a column is missing, a row is not numbers, or there is no row.
         """
         columns = read_columns(path, required=("offset_hz", "b1"), optional=("weight",))
-        offsets = columns["offset_hz"]
-        weight = _weights(f"{path}: weight", columns.get("weight"), offsets.size)
-        return cls(offsets, columns["b1"], weight / weight.sum())
+        return cls.from_spins(columns["offset_hz"], columns["b1"], columns.get("weight"))
+
+    @classmethod
+    def from_spins(cls, offset_hz, b1, weight=None) -> Ensemble:
+        """Spins one by one, arrays of shape (S,), equal weights by default; raises `InputError` for bad weights."""
+        offsets = np.atleast_1d(require_finite("ensemble.offset_hz", offset_hz, "Hz"))
+        shares = _weights("ensemble.weight", weight, offsets.size)
+        fields = require_shape("ensemble.b1", np.atleast_1d(require_finite("ensemble.b1", b1)), offsets.shape)
+        return cls(offsets, fields, shares / shares.sum())
 
     @property
     def spins(self) -> int:

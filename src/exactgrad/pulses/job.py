@@ -98,14 +98,14 @@ class Aim(Table):
 
     @model_validator(mode="after")
     def _one_kind(self) -> Aim:
-        if type(self) is TargetTable and self.band:
+        if type(self) is TargetTable and (self.band or self.map is not None):
             return self
         given = [
             kind for kind in ("transfer", "rotation", "saturation", "transverse") if getattr(self, kind) is not None
         ]
         if len(given) != 1:
             kinds = "transfer, rotation, saturation, transverse"
-            more = " (or a list of target.band)" if type(self) is TargetTable else ""
+            more = " (or a list of target.band, or target.map)" if type(self) is TargetTable else ""
             raise ValueError(f"exactly one of {kinds}{more} is needed, got {', '.join(given) or 'none'}")
         if self.phase_slope and self.transfer is None:
             raise ValueError("phase_slope belongs to a transfer")
@@ -121,15 +121,20 @@ class Band(Aim):
 
 
 class TargetTable(Aim):
-    """[target]: one aim for all spins, or bands with one each."""
+    """[target]: one aim for all spins, or bands with one each, or a map of end states from a CSV file."""
 
     band: list[Band] = []
+    map: str | None = None
+    start: Axis = "z"
 
     @model_validator(mode="after")
     def _aim_or_bands(self) -> TargetTable:
         kinds = ("transfer", "rotation", "saturation", "transverse")
-        if self.band and any(getattr(self, kind) is not None for kind in kinds):
-            raise ValueError("give one aim for all spins or a list of bands, not both")
+        aims = any(getattr(self, kind) is not None for kind in kinds)
+        if aims + bool(self.band) + (self.map is not None) > 1:
+            raise ValueError("give one aim for all spins, or a list of bands, or a map; not two of them")
+        if self.map is None and "start" in self.model_fields_set:
+            raise ValueError("start belongs to a map")
         return self
 
 

@@ -74,7 +74,9 @@ def _trajectory(problem: PulseProblem, pulse: Pulse) -> tuple:
 def describe(problem: PulseProblem) -> str:
     """Return the task in one line: what is turned into what, over which spins, in what time."""
     target, offsets, b1 = problem.job.target, problem.ensemble.offset_hz, problem.ensemble.b1
-    if target.transfer is not None:
+    if target.map is not None:
+        aim = f"{_axis(target.start)} to the end states of {target.map}"
+    elif target.transfer is not None:
         aim = f"{_axis(target.transfer[0])} to {_axis(target.transfer[1])}"
     elif target.rotation is not None:
         aim = f"rotation by {target.rotation.angle_deg:g} degrees about {_axis(target.rotation.axis)}"

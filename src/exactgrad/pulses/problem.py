@@ -49,7 +49,7 @@ class PulseProblem:
         self.job, self.folder, self.text = job, folder, text
         self.step_s = job.pulse.step_s()
         self.ensemble = ensemble_of(job, folder)
-        self.cost, weight = target_of(job, self.ensemble, float(self.step_s.sum()))
+        self.cost, weight = target_of(job, self.ensemble, float(self.step_s.sum()), folder)
         self.weight = weight
         table = job.ensemble
         self.objective = WeightedMean() if table.objective == "mean" else SmoothMinimum(table.sharpness)
