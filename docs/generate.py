@@ -57,7 +57,7 @@ SECTIONS = (
     (
         "[solve]",
         "SolveTable",
-        "How to search. The same job, seed included, gives the same pulse bit for bit, unless `max_seconds` cut the search.",
+        "How to search. The same job, seed included, gives the same pulse bit for bit, unless `max_seconds` cut it short.",
     ),
     ("[output]", "OutputTable", "Which files are written, and in which convention."),
 )

@@ -6,6 +6,7 @@ range, so that a NaN is called a NaN and not "out of range".
 
 from __future__ import annotations
 
+from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -66,8 +67,12 @@ def require_finite(name: str, values: Any, unit: str = "") -> np.ndarray:
     dtype('float64')
     """
     try:
-        array = np.asarray(values, dtype=np.float64)
-    except (TypeError, ValueError):
+        given = np.asarray(values)
+        if given.dtype.kind not in "biuf" and not all(isinstance(v, Real) for v in given.ravel().tolist()):
+            raise TypeError  # text, None and complex numbers would be converted silently
+        with np.errstate(over="ignore"):  # what overflows is told below
+            array = given.astype(np.float64)
+    except (TypeError, ValueError, OverflowError):
         raise InputError(f"{name}: real numbers expected, got {str(values)[:60]!r}") from None
     bad = np.argwhere(~np.isfinite(array))
     if len(bad):  # a scalar's index has no entries, so `size` would not count it

@@ -9,6 +9,9 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import hashlib
+import io
+import math
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -23,6 +26,8 @@ HDF5_LIMIT_BYTES = 64 * 1024**3
 HDF5_OBJECT_LIMIT = 100_000
 HDF5_EXPANSION_LIMIT = 1000  # gzip reaches about 1030:1, and only on a file that is all zeros
 HDF5_EXPANSION_FREE_BYTES = 64 * 1024 * 1024
+HDF5_ATTRIBUTE_LIMIT_BYTES = 64 * 1024
+SEAL_BYTES = 73  # a line after the HDF5 data, which ends before it: "\nsha256 " + 64 hexadecimal digits + "\n"
 
 
 def write_atomic(path: Path, content: str | bytes, overwrite: bool = False) -> None:
@@ -57,10 +62,10 @@ def write_atomic(path: Path, content: str | bytes, overwrite: bool = False) -> N
 def write_atomic_with(path: Path, writer: Callable[[Path], Any], overwrite: bool = False) -> None:
     """Let `writer` fill a temporary file beside `path`, then move it into place; arguments as in `write_atomic`."""
     path = Path(path)
-    if path.exists() and not overwrite:
-        raise InputError(f"{path}: exists already and is not overwritten")
     temporary = path.with_name(f".{path.name}.tmp-{os.getpid()}{path.suffix}")
     try:
+        if path.exists() and not overwrite:
+            raise InputError(f"{path}: exists already and is not overwritten")
         writer(temporary)
         with open(temporary, "rb") as handle:
             os.fsync(handle.fileno())
@@ -127,7 +132,7 @@ def read_text(path: Path, limit_bytes: int = TEXT_LIMIT_BYTES) -> str:
 
 
 def write_hdf5(path: Path, arrays: dict[str, Any], attributes: dict[str, Any], overwrite: bool = False) -> None:
-    """Write named arrays and attributes to an HDF5 file, whole or not at all, checksummed (fletcher32).
+    """Write named arrays and attributes to an HDF5 file, whole or not at all, sealed with its SHA-256.
 
     Parameters
     ----------
@@ -136,43 +141,71 @@ def write_hdf5(path: Path, arrays: dict[str, Any], attributes: dict[str, Any], o
     arrays : dict of str to array_like or str
         Dataset path ("best/x") to values; text is stored as UTF-8 bytes.
     attributes : dict
-        Root attributes (numbers and text); "complete" is added last.
+        Root attributes (numbers and text).
+
+    Raises
+    ------
+    InputError
+        As `write_atomic`.
     """
     import h5py
 
-    def fill(temporary: Path) -> None:
-        with h5py.File(temporary, "w", track_order=True) as handle:
-            for name, value in arrays.items():
-                data = np.frombuffer(value.encode(), np.uint8) if isinstance(value, str) else np.asarray(value)
-                options = {"fletcher32": True} if data.ndim and data.size else {}
-                handle.create_dataset(name, data=data, **options)
-            for key, value in attributes.items():
-                handle.attrs[key] = value
-            handle.attrs["complete"] = 1
-
-    write_atomic_with(path, fill, overwrite)
+    image = io.BytesIO()  # the library crashes on a full disk, so it never sees the disk
+    with h5py.File(image, "w", track_order=True) as handle:
+        for name, value in arrays.items():
+            data = np.frombuffer(value.encode(), np.uint8) if isinstance(value, str) else np.asarray(value)
+            options = {"fletcher32": True} if data.ndim and data.size else {}
+            handle.create_dataset(name, data=data, **options)
+        for key, value in attributes.items():
+            handle.attrs[key] = value
+    digest = hashlib.sha256(image.getbuffer()).hexdigest()
+    image.seek(0, os.SEEK_END)
+    image.write(f"\nsha256 {digest}\n".encode())
+    write_atomic_with(path, lambda temporary: temporary.write_bytes(image.getbuffer()), overwrite)
 
 
 def read_hdf5(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-    """Read every dataset and root attribute of a complete file written by `write_hdf5`; raises as `open_guarded`."""
-    with open_guarded(path) as handle:
-        if handle.attrs.get("complete") != 1:
-            raise FormatError(f"{path}: not complete (the mark that is written last is missing)")
-        arrays: dict[str, np.ndarray] = {}
+    """Read every dataset and root attribute of a file written by `write_hdf5`.
 
-        def collect(group: Any, prefix: str) -> None:
-            for key in group:
-                item = group[key]
-                if hasattr(item, "shape"):
-                    arrays[prefix + key] = item[()]
-                else:
-                    collect(item, prefix + key + "/")
-
-        try:
-            collect(handle, "")
-        except OSError as error:
-            raise FormatError(f"{path}: damaged: {error}") from error
+    Raises
+    ------
+    FormatError
+        If a byte differs from what was written; this is found before the library sees the file.
+    InputError, RefusedFile
+        As `open_guarded`.
+    """
+    _check_seal(Path(path))
+    with open_guarded(path) as handle, _damage_told(path):
+        arrays = {
+            name: item[()] for name, item in _objects(path, handle) if getattr(item, "shape", None) is not None
+        }
+        for name in handle.attrs:
+            if handle.attrs.get_id(name).get_storage_size() > HDF5_ATTRIBUTE_LIMIT_BYTES:
+                raise RefusedFile(f"{path}: attribute {name} is larger than {HDF5_ATTRIBUTE_LIMIT_BYTES} bytes")
         return arrays, dict(handle.attrs)
+
+
+def _check_seal(path: Path) -> None:
+    try:
+        with open(path, "rb") as handle:
+            left = os.fstat(handle.fileno()).st_size - SEAL_BYTES
+            digest = hashlib.sha256()
+            while left > 0 and (block := handle.read(min(left, 1 << 20))):
+                digest.update(block)
+                left -= len(block)
+            seal = handle.read(SEAL_BYTES)
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read: {error.strerror or error}") from error
+    if seal != f"\nsha256 {digest.hexdigest()}\n".encode():
+        raise FormatError(f"{path}: damaged or cut off (its SHA-256 is not the one it was written with)")
+
+
+@contextlib.contextmanager
+def _damage_told(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except (OSError, RuntimeError, KeyError, ValueError, TypeError) as error:
+        raise FormatError(f"{path}: damaged HDF5 file ({' '.join(str(error).split())[:120]})") from error
 
 
 @contextlib.contextmanager
@@ -193,28 +226,41 @@ def open_guarded(path: Path, limit_bytes: int = HDF5_LIMIT_BYTES) -> Iterator[An
     import h5py
 
     path = Path(path)
-    if not path.is_file():
+    if not path.exists():
         raise InputError(f"{path}: no such file")
+    if not path.is_file():
+        raise InputError(f"{path}: not a regular file")
     try:
         handle = h5py.File(path, "r")
     except OSError as error:
-        raise FormatError(f"{path}: not a readable HDF5 file ({str(error)[:120]})") from error
+        raise FormatError(f"{path}: not a readable HDF5 file ({' '.join(str(error).split())[:120]})") from error
     with handle:
-        try:
+        with _damage_told(path):
             _check_objects(path, handle, limit_bytes)
-        except (OSError, RuntimeError, KeyError, ValueError) as error:
-            raise FormatError(f"{path}: damaged HDF5 file ({str(error)[:120]})") from error
         yield handle
 
 
 def _check_objects(path: Path, root: Any, limit_bytes: int) -> None:
     import h5py
 
-    seen: set[Any] = set()
-    declared = 0
-    groups = [root]
+    declared, stored = 0, 0
+    for name, item in _objects(path, root):
+        if isinstance(item, h5py.Dataset):
+            declared += _check_dataset(path, item)
+            stored += item.id.get_storage_size()
+            if declared > limit_bytes:
+                raise RefusedFile(f"{path}: declares more than {limit_bytes} bytes")
+            _check_expansion(path, f"all up to {name}", declared, stored)
+
+
+def _objects(path: Path, root: Any) -> Iterator[tuple[str, Any]]:
+    """Yield path and object of every group and dataset, each once, where all links are hard links."""
+    import h5py
+
+    seen = {h5py.h5o.get_info(root.id).addr}
+    groups = [("", root)]
     while groups:
-        group = groups.pop()
+        prefix, group = groups.pop()
         for key in group:
             if not isinstance(group.get(key, getlink=True), h5py.HardLink):
                 raise RefusedFile(f"{path}: {group.name}/{key} is a soft or external link")
@@ -226,13 +272,10 @@ def _check_objects(path: Path, root: Any, limit_bytes: int) -> None:
             if len(seen) > HDF5_OBJECT_LIMIT:
                 raise RefusedFile(f"{path}: more than {HDF5_OBJECT_LIMIT} objects")
             if isinstance(item, h5py.Group):
-                groups.append(item)
-            elif isinstance(item, h5py.Dataset):
-                declared += _check_dataset(path, item)
-                if declared > limit_bytes:
-                    raise RefusedFile(f"{path}: declares more than {limit_bytes} bytes")
-            else:
+                groups.append((f"{prefix}{key}/", item))
+            elif not isinstance(item, h5py.Dataset):
                 raise RefusedFile(f"{path}: {item.name} is neither a group nor a dataset")
+            yield prefix + key, item
 
 
 def _check_dataset(path: Path, dataset: Any) -> int:
@@ -244,11 +287,15 @@ def _check_dataset(path: Path, dataset: Any) -> int:
     allowed = {1, 2, 3, 32000}  # deflate, shuffle, fletcher32, lzf
     if any(plain.get_filter(i)[0] not in allowed for i in range(plain.get_nfilters())):
         raise RefusedFile(f"{path}: {dataset.name} uses a compression that is not read (gzip and lzf are)")
-    nbytes = int(dataset.size) * dataset.dtype.itemsize
-    stored = dataset.id.get_storage_size()
-    if nbytes > HDF5_EXPANSION_FREE_BYTES and nbytes > HDF5_EXPANSION_LIMIT * max(stored, 1):
-        raise RefusedFile(f"{path}: {dataset.name} claims {nbytes} bytes but stores {stored}")
+    values = max(int(dataset.size or 0), math.prod(dataset.chunks or (0,)))  # a chunk is read whole
+    nbytes = values * dataset.dtype.itemsize
+    _check_expansion(path, dataset.name, nbytes, dataset.id.get_storage_size())
     return nbytes
+
+
+def _check_expansion(path: Path, name: str, nbytes: int, stored: int) -> None:
+    if nbytes > HDF5_EXPANSION_FREE_BYTES and nbytes > HDF5_EXPANSION_LIMIT * max(stored, 1):
+        raise RefusedFile(f"{path}: {name} claims {nbytes} bytes but stores {stored}")
 
 
 @contextlib.contextmanager

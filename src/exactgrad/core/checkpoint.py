@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 from pathlib import Path
@@ -49,21 +50,35 @@ def load(folder: Path, job: str) -> Search | None:
         If the checkpoint belongs to another job or a newer version of the program.
     """
     paths = [path for path in (Path(folder) / NAME, Path(folder) / PREVIOUS) if path.exists()]
-    problems = []
+    damaged: dict[Path, FormatError] = {}
     for path in paths:
         try:
-            arrays, attributes = read_hdf5(path)
+            search = _read(path, job)
         except FormatError as error:
-            problems.append(str(error))
+            damaged[path] = error
             continue
-        if int(attributes.get("schema", 0)) > SCHEMA:
-            raise InputError(f"{path}: written by a newer version (schema {attributes['schema']}, known: {SCHEMA})")
-        if attributes.get("job") != job_hash(job):
-            raise InputError(f"{path}: belongs to another job; choose another output folder")
-        return Search.from_arrays({name: np.asarray(value) for name, value in arrays.items()})
-    if problems:
-        raise FormatError(problems[0])
+        for other in damaged:  # else the next save would put it in the place of this one
+            with contextlib.suppress(OSError):
+                os.replace(other, other.with_name(other.name + ".damaged"))
+        return search
+    if damaged:
+        raise next(iter(damaged.values()))
     return None
+
+
+def _read(path: Path, job: str) -> Search:
+    arrays, attributes = read_hdf5(path)
+    schema = attributes.get("schema")
+    if not isinstance(schema, int | np.integer):
+        raise FormatError(f"{path}: not a checkpoint (it has no schema number)")
+    if schema > SCHEMA:
+        raise InputError(f"{path}: written by a newer version (schema {schema}, known: {SCHEMA})")
+    if str(attributes.get("job")) != job_hash(job):
+        raise InputError(f"{path}: belongs to another job; choose another output folder")
+    try:
+        return Search.from_arrays({name: np.asarray(value) for name, value in arrays.items()})
+    except (LookupError, TypeError, ValueError, AttributeError) as error:
+        raise FormatError(f"{path}: not a checkpoint of a search ({type(error).__name__}: {error})") from None
 
 
 def discard(folder: Path) -> None:

@@ -16,10 +16,14 @@ from exactgrad.files import read_text
 JOB_LIMIT_BYTES = 16 * 1024 * 1024
 MOST_STEPS = 1_000_000
 
-Positive = Annotated[float, Strict(), Field(gt=0, allow_inf_nan=False)]
-NotNegative = Annotated[float, Strict(), Field(ge=0, allow_inf_nan=False)]
-Finite = Annotated[float, Strict(), Field(allow_inf_nan=False)]
+# No quantity in these units is larger or smaller; squares and reciprocals of what is allowed stay finite.
+LARGEST, LEAST = 1e15, 1e-15
+
+Positive = Annotated[float, Strict(), Field(ge=LEAST, le=LARGEST, allow_inf_nan=False)]
+NotNegative = Annotated[float, Strict(), Field(ge=0, le=LARGEST, allow_inf_nan=False)]
+Finite = Annotated[float, Strict(), Field(ge=-LARGEST, le=LARGEST, allow_inf_nan=False)]
 Whole = Annotated[int, Strict()]
+Flag = Annotated[bool, Strict()]
 Axis = Literal["x", "y", "z", "-x", "-y", "-z"] | tuple[Finite, Finite, Finite]
 Parity = Literal["even", "odd"]
 
@@ -84,7 +88,7 @@ class RotationTable(Table):
 
     axis: Axis
     angle_deg: Finite
-    sign_free: bool = False
+    sign_free: Flag = False
 
 
 class Aim(Table):
@@ -158,7 +162,7 @@ class EnsembleTable(Table):
 class LimitsTable(Table):
     """[limits]: each optional, all of them composable."""
 
-    peak_hz: Positive | list[Positive] | None = None
+    peak_hz: Positive | Annotated[list[Positive], Field(min_length=1, max_length=MOST_STEPS)] | None = None
     rms_hz: Positive | None = None
     energy_hz2_s: Positive | None = None
     power_map: Literal["exact", "tanh"] | None = None
@@ -189,18 +193,18 @@ class SolveTable(Table):
     max_seconds: Positive | None = None
     method: Literal["lbfgs", "newton"] = "lbfgs"
     memory: Annotated[Whole, Field(ge=1, le=1000)] = 20
-    halving: bool = True
+    halving: Flag = True
     tolerance: NotNegative = 1e-12
 
 
 class OutputTable(Table):
     """[output]: which files, in which convention."""
 
-    formats: list[str] = ["bruker", "csv"]
+    formats: Annotated[list[str], Field(min_length=1)] = ["bruker", "csv"]
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9_.+-]{1,64}$")] = "pulse"
     rf_max_hz: Positive | None = None
     phase_sign: Literal[1, -1] = 1
-    figures: bool = True
+    figures: Flag = True
 
 
 class Job(Table):
@@ -251,7 +255,7 @@ def read_job(source: Any) -> tuple[Job, Path, str]:
     text = read_text(path, JOB_LIMIT_BYTES)
     try:
         tables = tomllib.loads(text)
-    except (tomllib.TOMLDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:  # ValueError: also a number of thousands of digits
         raise FormatError(f"{path}: not valid TOML: {error}") from None
     return check_job(tables, str(path)), path.parent, text
 
