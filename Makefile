@@ -6,6 +6,7 @@ PIP := $(BIN)/python -m pip install -q --disable-pip-version-check
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
+export NO_MKDOCS_2_WARNING := 1
 .PHONY: help demo test docs bench clean remove-demo warm
 
 help:

@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from exactgrad.pulses.job import Job
+from exactgrad.pulses.job import LARGEST, LEAST, Job
 
 PAGE = Path(__file__).resolve().parent / "pulses" / "job.md"
 
@@ -21,9 +21,9 @@ HEAD = """\
 <!-- Written by docs/generate.py from the models in src/exactgrad/pulses/job.py: do not edit by hand. -->
 
 A job is a [TOML](https://toml.io) file. Times are in µs, frequencies in Hz, angles in degrees. An unknown key is an
-error, and so is text where a number is needed; the message names file, key, value and unit. File names are relative to
-the job file. `exactgrad pulse design --seed --starts --max-iterations --max-seconds` replace the keys of the same name
-in `[solve]`.
+error, and so is text where a number is needed; the message names file, key, value and unit. Numbers are finite and at
+most 10¹⁵ in magnitude. File names are relative to the job file. `exactgrad pulse design` has options `--seed`,
+`--starts`, `--max-iterations` and `--max-seconds`, which replace the keys of the same name in `[solve]`.
 
 An *axis* is `"x"`, `"y"`, `"z"`, `"-x"`, `"-y"`, `"-z"`, or a vector of three numbers, which is normalised.
 """
@@ -36,7 +36,7 @@ SECTIONS = (
         "[target]",
         "TargetTable",
         "What the pulse does: exactly one of `transfer`, `rotation`, `saturation`, `transverse` for all spins, or a "
-        "list of bands with one each.",
+        "list of bands with one each, or a map of end states.",
     ),
     ("[target.rotation]", "RotationTable", "A universal rotation: for every initial state."),
     (
@@ -57,7 +57,7 @@ SECTIONS = (
     (
         "[solve]",
         "SolveTable",
-        "How to search. The same job, seed included, gives the same pulse bit for bit, unless `max_seconds` cut it short.",
+        "How to search. The same job and seed give the same pulse bit for bit, unless `max_seconds` cut it short.",
     ),
     ("[output]", "OutputTable", "Which files are written, and in which convention."),
 )
@@ -97,6 +97,12 @@ MEANING = {
         "offsets in phase at the end. 1: as if precessing from the start of the pulse.",
     ),
     "TargetTable.band": ("", "See `[[target.band]]`."),
+    "TargetTable.map": (
+        "",
+        "CSV file of wanted end states: columns `offset_hz`, `b1`, `x`, `y`, `z` and, optionally, `weight`. It says "
+        "the ensemble too: `[ensemble]` then holds an objective only.",
+    ),
+    "TargetTable.start": ("", "Initial state of all spins of a map."),
     "RotationTable.axis": ("", "Axis of the rotation."),
     "RotationTable.angle_deg": ("°", "Angle, right-handed about the axis."),
     "RotationTable.sign_free": ("", "Judge by (Q_F · Q)²: a rotation by one more full turn is as good."),
@@ -173,7 +179,7 @@ MEANING = {
 }
 
 AXIS = ["x", "y", "z", "-x", "-y", "-z"]
-LARGEST = {2**63 - 1: "2⁶³ − 1"}
+POWERS = {2**63 - 1: "2⁶³ − 1"}
 
 
 def page() -> str:
@@ -240,9 +246,12 @@ def _allowed(item: dict[str, Any]) -> str:
 def _bounds(item: dict[str, Any]) -> str:
     bounds = []
     for key, sign in (("exclusiveMinimum", ">"), ("minimum", "≥"), ("exclusiveMaximum", "<"), ("maximum", "≤")):
-        if key in item:
-            value = item[key]
-            bounds.append(f"{sign} {LARGEST.get(value) or f'{value:,}'.replace(',', ' ')}")
+        value = item.get(key)
+        if value is None or abs(value) == LARGEST:
+            continue
+        if value == LEAST:
+            sign, value = ">", 0
+        bounds.append(f"{sign} {POWERS.get(value) or f'{value:,}'.replace(',', ' ')}")
     return (" " if bounds else "") + ", ".join(bounds)
 
 

@@ -36,6 +36,10 @@ class RefusedFile(InputError):
     """A file was refused before it was read: too large, or built to do harm."""
 
 
+class NotWritten(InputError):
+    """A file could not be written: the disk is full, or the folder is read-only."""
+
+
 class FolderInUse(InputError):
     """Another run holds the output folder, or finished results stand in it."""
 

@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from exactgrad.errors import FolderInUse, FormatError, InputError, RefusedFile
+from exactgrad.errors import FolderInUse, FormatError, InputError, NotWritten, RefusedFile
 
 TEXT_LIMIT_BYTES = 64 * 1024 * 1024
 HDF5_LIMIT_BYTES = 64 * 1024**3
@@ -45,7 +45,9 @@ def write_atomic(path: Path, content: str | bytes, overwrite: bool = False) -> N
     Raises
     ------
     InputError
-        If the path exists (without `overwrite`), or the folder cannot be written (read-only, full disk).
+        If the path exists (without `overwrite`).
+    NotWritten
+        If the system does not let it be written (full disk, read-only folder).
 
     Examples
     --------
@@ -72,7 +74,7 @@ def write_atomic_with(path: Path, writer: Callable[[Path], Any], overwrite: bool
         os.replace(temporary, path)
         sync_folder(path.parent)
     except OSError as error:
-        raise InputError(f"{path}: cannot be written: {error.strerror or error}") from error
+        raise NotWritten(f"{path}: cannot be written: {error.strerror or error}") from error
     finally:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
@@ -176,9 +178,7 @@ def read_hdf5(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     """
     _check_seal(Path(path))
     with open_guarded(path) as handle, _damage_told(path):
-        arrays = {
-            name: item[()] for name, item in _objects(path, handle) if getattr(item, "shape", None) is not None
-        }
+        arrays = {name: item[()] for name, item in _objects(path, handle) if getattr(item, "shape", None) is not None}
         for name in handle.attrs:
             if handle.attrs.get_id(name).get_storage_size() > HDF5_ATTRIBUTE_LIMIT_BYTES:
                 raise RefusedFile(f"{path}: attribute {name} is larger than {HDF5_ATTRIBUTE_LIMIT_BYTES} bytes")
@@ -306,7 +306,7 @@ def hold_folder(folder: Path) -> Iterator[None]:
     ------
     FolderInUse
         If another process holds it.
-    InputError
+    NotWritten
         If it cannot be made or written.
     """
     folder = Path(folder)
@@ -314,7 +314,7 @@ def hold_folder(folder: Path) -> Iterator[None]:
         folder.mkdir(parents=True, exist_ok=True)
         lock = open(folder / ".lock", "a")  # noqa: SIM115 - held open on purpose
     except OSError as error:
-        raise InputError(f"{folder}: cannot be used as output folder: {error.strerror or error}") from error
+        raise NotWritten(f"{folder}: cannot be used as output folder: {error.strerror or error}") from error
     with lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from exactgrad.core.solve import Search
-from exactgrad.errors import FormatError, InputError
+from exactgrad.errors import FormatError, InputError, NotWritten
 from exactgrad.files import read_hdf5, write_hdf5
 
 SCHEMA = 1
@@ -27,7 +27,7 @@ def save(folder: Path, search: Search, job: str) -> None:
 
     Raises
     ------
-    InputError
+    NotWritten
         If the folder cannot be written.
     """
     path = Path(folder) / NAME
@@ -35,7 +35,7 @@ def save(folder: Path, search: Search, job: str) -> None:
         try:
             os.replace(path, path.with_name(PREVIOUS))
         except OSError as error:
-            raise InputError(f"{path}: cannot be kept as {PREVIOUS}: {error.strerror or error}") from error
+            raise NotWritten(f"{path}: cannot be kept as {PREVIOUS}: {error.strerror or error}") from error
     write_hdf5(path, dict(search.to_arrays()), {"schema": SCHEMA, "job": job_hash(job)})
 
 

@@ -15,7 +15,7 @@ from exactgrad.pulses.ensemble import Ensemble
 from exactgrad.pulses.problem import PulseProblem
 from exactgrad.pulses.pulse import Pulse
 from exactgrad.pulses.response import Response
-from exactgrad.pulses.targets import Cost
+from exactgrad.pulses.targets import Bands, Cost
 
 DENSE_OFFSETS, DENSE_B1 = 401, 11
 MOST_STEP_ANGLE_DEG = 60.0
@@ -78,6 +78,10 @@ def dense_grid(problem: PulseProblem, pulse: Pulse) -> Dense:
     weak, strong = float(training.b1.min()), float(training.b1.max())
     offsets = np.linspace(low, high, DENSE_OFFSETS) if high > low else np.array([low])
     fields = np.linspace(weak, strong, DENSE_B1) if strong > weak else np.array([weak])
+    if isinstance(problem.cost, Bands):  # a narrow band may lie between the points: it gets one of its spins
+        first = [spins[0] for spins, _ in problem.cost.members]
+        offsets = np.union1d(offsets, training.offset_hz[first])
+        fields = np.union1d(fields, training.b1[first])
     ensemble = Ensemble.from_grid(offsets, fields)
     cost, weight = target_of(problem.job, ensemble, float(problem.step_s.sum()), problem.folder)
     quality = qualities(pulse, ensemble, cost, problem.response)

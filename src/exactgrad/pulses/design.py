@@ -8,9 +8,12 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import platform
 import signal
+import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +28,7 @@ from exactgrad.files import hold_folder, read_text, write_atomic, write_hdf5
 from exactgrad.kernels.threads import available_threads
 from exactgrad.pulses import output, presentation
 from exactgrad.pulses.certificate import dense_grid, grid_warnings
-from exactgrad.pulses.job import Job, check_job, read_job
+from exactgrad.pulses.job import Job, blaming, check_job, read_job
 from exactgrad.pulses.problem import PulseProblem
 from exactgrad.pulses.pulse import Pulse
 from exactgrad.pulses.starts import resample, vector_of
@@ -71,13 +74,16 @@ def design(
     """
     folder = Path(folder)
     job, base, text = read_job(source)
+    name = "job" if isinstance(source, dict) else str(source)
     changes = {key: value for key, value in (overrides or {}).items() if value is not None}
     tables = job.model_dump(mode="json", exclude_unset=True)
     tables["solve"] = {**tables.get("solve", {}), **changes}
-    job = check_job(tables, "command line" if changes else "job")
-    problem = PulseProblem(job, base, text=text)
-    output.check_formats(job.output.formats)
-    problem.start(job.solve.seed)  # a start file that cannot be read is told before anything is written
+    job = check_job(tables, "command line" if changes else name)
+    with blaming(name):
+        problem = PulseProblem(job, base, text=text)
+        output.check_formats(job.output.formats)
+        problem.start(job.solve.seed)  # a start file that cannot be read is told before anything is written
+        _refuse_too_large(problem)
     _refuse_used(folder, problem)
     with hold_folder(folder):
         _refuse_used(folder, problem)
@@ -130,7 +136,8 @@ def resume(
         base = Path(description["base"])
         job = check_job(description["job"], str(folder / RUN))
         text = read_text(folder / "job.toml") if (folder / "job.toml").exists() else json.dumps(description["job"])
-        problem = PulseProblem(job, base, text=text)
+        with blaming(str(folder / RUN)):
+            problem = PulseProblem(job, base, text=text)
         search = checkpoint.load(folder, bound)
         if search is None:
             search = Search.begin(_starting_vectors(problem))
@@ -158,13 +165,13 @@ def _carry_on(
             on_event,
             on_checkpoint=lambda state: checkpoint.save(folder, state, bound),
         )
-        x, status, message = _newton(problem, result, stop) if solve.method == "newton" else _outcome(result)
-    if status != "converged":
-        checkpoint.save(folder, result.search, bound)
-    caught = signal.Signals(stop.signal).name if stop.signal is not None else "SIGINT"
-    extra = {"signal": caught} if status == "interrupted" else {}
-    summary = finish(problem, folder, description, x, result, {"status": status, "message": message, **extra}, threads)
-    if status == "converged":
+        result, outcome = _newton(problem, result, stop, threads) if solve.method == "newton" else _outcome(result)
+        if outcome["status"] != "converged":
+            checkpoint.save(folder, result.search, bound)
+        if outcome["status"] == "interrupted":
+            outcome["signal"] = signal.Signals(stop.signal).name if stop.signal is not None else "SIGINT"
+        summary = finish(problem, folder, description, result, outcome, threads)  # one signal does not cut it short
+    if outcome["status"] == "converged":
         checkpoint.discard(folder)
     return summary
 
@@ -173,12 +180,12 @@ def finish(
     problem: PulseProblem,
     folder: Path,
     description: dict,
-    x: np.ndarray,
     result: Result,
     outcome: dict[str, str],
     threads: int | None,
 ) -> dict[str, Any]:
     """Write everything a run leaves behind, the summary last; return the summary."""
+    x = result.x
     pulse = within_limits(problem, problem.pulse(x))
     values = problem.qualities(x) if pulse is None else _qualities_of(problem, pulse)
     pulse = problem.pulse(x) if pulse is None else pulse
@@ -186,10 +193,7 @@ def finish(
     plain = values[problem.weight > 0]
     files = output.write_pulse_files(problem, pulse, quality, folder, overwrite=True)
     dense = dense_grid(problem, pulse)
-    warnings = [
-        *grid_warnings(problem, pulse),
-        *(f"format {name} was refused: {reason}" for name, reason in files.refused.items()),
-    ]
+    warnings = [*grid_warnings(problem, pulse), *files.warnings]
     summary = {
         "system": "pulses",
         "command": description["command"],
@@ -221,7 +225,7 @@ def finish(
     }
     write_hdf5(
         folder / RESULT,
-        output.result_arrays(problem, x, pulse, dense, result.histories),
+        output.result_arrays(problem, x, pulse, values, dense, result.histories),
         {"schema": 1, "system": "pulses", "version": exactgrad.__version__},
         overwrite=True,
     )
@@ -300,22 +304,32 @@ def _lift(coarse: PulseProblem, fine: PulseProblem) -> Callable[[np.ndarray], np
     return lift
 
 
-def _outcome(result: Result) -> tuple[np.ndarray, str, str]:
-    if result.status.converged:
-        return result.x, "converged", result.status.value
-    return result.x, "interrupted" if result.status is Status.INTERRUPTED else "budget", result.status.value
+def _outcome(result: Result, more: str = "") -> tuple[Result, dict[str, str]]:
+    status = "interrupted" if result.status is Status.INTERRUPTED else "budget"
+    return result, {"status": "converged" if result.status.converged else status, "message": result.status.value + more}
 
 
-def _newton(problem: PulseProblem, result: Result, stop: Stop) -> tuple[np.ndarray, str, str]:
+def _newton(problem: PulseProblem, result: Result, stop: Stop, threads: int | None) -> tuple[Result, dict[str, str]]:
     """Refine the best result by trust-region Newton with exact Hessian products."""
     from exactgrad.core.newton import newton
 
-    if result.status is Status.INTERRUPTED:
+    if result.status in (Status.INTERRUPTED, Status.SECONDS):
         return _outcome(result)
-    problem.limit_threads(None)
-    x, _, status, iterations = newton(problem, result.x, NEWTON_ITERATIONS, lambda: bool(stop))
-    outcome = "converged" if status.converged else "interrupted" if status is Status.INTERRUPTED else "budget"
-    return x, outcome, f"{status.value} (Newton, {iterations} iterations after L-BFGS)"
+    most, began = problem.job.solve.max_seconds, time.monotonic()
+
+    def seconds() -> float:
+        return result.seconds + time.monotonic() - began
+
+    problem.limit_threads(threads)
+    x, loss, status, iterations = newton(
+        problem, result.x, NEWTON_ITERATIONS, lambda: bool(stop) or (most is not None and seconds() >= most)
+    )
+    if status is Status.INTERRUPTED and not stop:
+        status = Status.SECONDS
+    refined = replace(
+        result, x=x, loss=loss, status=status, iterations=result.iterations + iterations, seconds=seconds()
+    )
+    return _outcome(refined, f" (Newton, {iterations} iterations after L-BFGS)")
 
 
 def _bound_text(description: dict) -> str:
@@ -325,6 +339,18 @@ def _bound_text(description: dict) -> str:
         job["solve"].pop(key, None)
     job.pop("output", None)
     return json.dumps(job, sort_keys=True)
+
+
+def _refuse_too_large(problem: PulseProblem) -> None:
+    """Refuse a search whose states alone, with their copies for a checkpoint, do not fit into the memory."""
+    solve = problem.job.solve
+    needed = 8 * problem.size * solve.starts * (4 * (solve.memory + 1) + 4)
+    there = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    if needed > there:
+        raise InputError(
+            f"solve.starts = {solve.starts}, solve.memory = {solve.memory}: the search would take "
+            f"{needed / 1e9:.0f} GB of memory, this machine has {there / 1e9:.0f} GB; choose fewer"
+        )
 
 
 def _refuse_used(folder: Path, problem: PulseProblem) -> None:
@@ -338,6 +364,7 @@ def _refuse_used(folder: Path, problem: PulseProblem) -> None:
     wanted = [
         REPORT,
         checkpoint.NAME,
+        checkpoint.PREVIOUS,
         *(f"{name}.png" for name in presentation.FIGURES),
         *output.file_names(problem.job),
     ]

@@ -10,6 +10,7 @@ import numpy as np
 
 from exactgrad.errors import FormatError, InputError, require_finite, require_shape
 from exactgrad.files import read_text
+from exactgrad.pulses.job import LARGEST
 
 MOST_SPINS = 4_000_000
 
@@ -107,7 +108,7 @@ def read_columns(path: Path, required: tuple[str, ...], optional: tuple[str, ...
     ]
     if not lines:
         raise FormatError(f"{path}: no header line; columns {', '.join(required)} are needed")
-    header = [cell.strip().lower() for cell in next(csv.reader([lines[0][1]]))]
+    header = [cell.strip().lower() for cell in _cells(path, *lines[0])]
     for name in required:
         if name not in header:
             raise FormatError(f"{path}:{lines[0][0]}: column {name} is missing (found: {', '.join(header)[:80]})")
@@ -121,16 +122,25 @@ def read_columns(path: Path, required: tuple[str, ...], optional: tuple[str, ...
         raise FormatError(f"{path}: {len(lines) - 1} rows; 1 to {MOST_SPINS} are allowed")
     table = np.empty((len(lines) - 1, len(header)))
     for row, (number, line) in enumerate(lines[1:]):
-        cells = next(csv.reader([line]))
+        cells = _cells(path, number, line)
         try:
-            if len(cells) != len(header):
+            if len(cells) != len(header) or not line.isascii() or "_" in line:  # float() takes other digits, and 1_000
                 raise ValueError
             table[row] = [float(cell) for cell in cells]
-            if not np.isfinite(table[row]).all():
+            if not (np.abs(table[row]) <= LARGEST).all():  # nor is a NaN
                 raise ValueError
         except ValueError:
-            raise FormatError(f"{path}:{number}: {len(header)} finite numbers are needed, got {line[:60]!r}") from None
+            raise FormatError(
+                f"{path}:{number}: {len(header)} finite numbers, at most {LARGEST:g}, are needed, got {line[:60]!r}"
+            ) from None
     return {name: table[:, column].copy() for column, name in enumerate(header)}
+
+
+def _cells(path: Path, number: int, line: str) -> list[str]:
+    try:
+        return next(csv.reader([line]))
+    except csv.Error as error:
+        raise FormatError(f"{path}:{number}: not a line of CSV ({error})") from None
 
 
 def _weights(name: str, values, count: int) -> np.ndarray:
@@ -139,6 +149,6 @@ def _weights(name: str, values, count: int) -> np.ndarray:
     weights = np.atleast_1d(require_finite(name, values))
     if weights.shape != (count,):
         raise InputError(f"{name}: {weights.size} values where {count} are needed")
-    if (weights < 0).any() or weights.sum() <= 0:
+    if (weights < 0).any() or not weights.any():
         raise InputError(f"{name}: weights must be >= 0 and not all zero, got a least of {weights.min():g}")
-    return weights
+    return weights / weights.max()  # so that their sum neither overflows nor underflows

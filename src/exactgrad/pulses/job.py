@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
+import math
 import re
 import tomllib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, Strict, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, Strict, ValidationError, model_validator
 
 from exactgrad.errors import FormatError, InputError
 from exactgrad.files import read_text
@@ -19,7 +22,14 @@ MOST_STEPS = 1_000_000
 # No quantity in these units is larger or smaller; squares and reciprocals of what is allowed stay finite.
 LARGEST, LEAST = 1e15, 1e-15
 
-Positive = Annotated[float, Strict(), Field(ge=LEAST, le=LARGEST, allow_inf_nan=False)]
+
+def _not_tiny(value: float) -> float:
+    if value < LEAST:
+        raise ValueError(f"{value:g}: must be at least {LEAST:g}")
+    return value
+
+
+Positive = Annotated[float, Strict(), Field(gt=0, le=LARGEST, allow_inf_nan=False), AfterValidator(_not_tiny)]
 NotNegative = Annotated[float, Strict(), Field(ge=0, le=LARGEST, allow_inf_nan=False)]
 Finite = Annotated[float, Strict(), Field(ge=-LARGEST, le=LARGEST, allow_inf_nan=False)]
 Whole = Annotated[int, Strict()]
@@ -158,6 +168,16 @@ class EnsembleTable(Table):
     objective: Literal["mean", "worst"] = "mean"
     sharpness: Positive = 200.0
 
+    @model_validator(mode="after")
+    def _one_way(self) -> EnsembleTable:
+        offsets, fields = ("bandwidth_hz", "centre_hz", "offsets"), ("b1_spread", "b1_points")
+        every = (*offsets, *fields, "offsets_hz", "offset_weights", "b1", "b1_weights")
+        for key, others in (("distribution", every), ("offsets_hz", offsets), ("b1", fields)):
+            both = [other for other in others if getattr(self, key) is not None and other in self.model_fields_set]
+            if both:
+                raise ValueError(f"give {key} or {both[0]}, not both")
+        return self
+
 
 class LimitsTable(Table):
     """[limits]: each optional, all of them composable."""
@@ -223,6 +243,15 @@ class Job(Table):
     def _consistent(self) -> Job:
         if self.pulse.controls == "phase" and self.limits.peak_hz is None:
             raise ValueError("limits.peak_hz: missing; it is the amplitude (Hz) of pulse.controls = 'phase'")
+        if self.limits.peak_hz is None:
+            return self
+        peak, most = float(np.max(self.limits.peak_hz)), self.output.rf_max_hz
+        if most is not None and most < peak:
+            raise ValueError(f"output.rf_max_hz = {most:g} Hz: must be >= {peak:g} Hz, the limits.peak_hz")
+        for i, segment in enumerate(self.pulse.hold):
+            held = math.hypot(segment.ux_hz, segment.uy_hz)
+            if held > peak:
+                raise ValueError(f"pulse.hold.{i}: amplitude {held:g} Hz: must be <= {peak:g} Hz, the limits.peak_hz")
         return self
 
 
@@ -271,9 +300,7 @@ def check_job(tables: dict[str, Any], name: str) -> Job:
 def _first_problem(error: ValidationError) -> str:
     problems = error.errors(include_url=False)
     first = min(problems, key=lambda item: item["type"] != "extra_forbidden")  # a misspelt key explains a missing one
-    keys = re.compile(r"[a-z0-9_]+")  # the rest of a place names branches of a union, for programmers
-    place = [str(part) for part in first["loc"]]
-    key = ".".join(part for part in place if keys.fullmatch(part) and part not in ("float", "str", "tuple", "dict"))
+    key, value = _place(first), first["input"]
     unit = next((f" {u}" for end, u in (("_us", "us"), ("_hz", "Hz"), ("_deg", "degrees")) if key.endswith(end)), "")
     message = first["msg"].removeprefix("Value error, ")
     if first["type"] == "missing":
@@ -282,6 +309,27 @@ def _first_problem(error: ValidationError) -> str:
         return f"{key}: unknown key"
     if first["type"] == "value_error":
         return f"{key}: {message}" if key else message
-    value = str(first.get("input"))
-    more = f" ({len(problems) - 1} more)" if len(problems) > 1 else ""
-    return f"{key} = {value[:60]}{unit}: {message}{more}"
+    if first["type"] == "model_type":
+        message = "a table is needed"
+    others = len({_place(item) for item in problems}) - 1
+    more = f" ({others} more)" if others else ""
+    return f"{key} = {repr(value)[:60]}{unit if isinstance(value, int | float) else ''}: {message}{more}"
+
+
+def _place(problem: Any) -> str:
+    """Return the key that a problem is about, as the user spelt it."""
+    place = [str(part) for part in problem["loc"]]
+    keys = re.compile(r"[a-z0-9_]+")  # the rest of a place names branches of a union, for programmers
+    kept = [part for part in place if keys.fullmatch(part) and part not in ("float", "str", "tuple", "dict")]
+    if problem["type"] == "extra_forbidden" and not keys.fullmatch(place[-1]):
+        kept.append(repr(place[-1])[:60])
+    return ".".join(kept)
+
+
+@contextlib.contextmanager
+def blaming(name: str) -> Iterator[None]:
+    """Put `name` before the message of an `InputError` that leaves the block: a key alone does not say whose it is."""
+    try:
+        yield
+    except InputError as error:
+        raise type(error)(f"{name}: {error}") from None

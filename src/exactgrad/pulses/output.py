@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from exactgrad.errors import InputError
+from exactgrad.errors import InputError, NotWritten
 from exactgrad.pulses.certificate import Dense, fold_z, qualities
 from exactgrad.pulses.formats import get_format, read_shape, write_shape
 from exactgrad.pulses.job import Job
@@ -17,6 +17,7 @@ from exactgrad.pulses.pulse import Pulse
 from exactgrad.pulses.targets import WeightedMean
 
 FOLD_TOLERANCE = 1e-6  # how much quality a file may lose by holding uz as phase
+CERTIFICATE_TOLERANCE = 1e-4  # a larger error is told; the coarsest format keeps amplitudes to 1e-5
 FOLD_PARTS = (1, 2, 5, 10, 20, 50)
 MOST_FOLDED_STEPS = 100_000
 
@@ -33,12 +34,15 @@ class PulseFiles:
     notes : list of str
     certificate_error : float
         Largest |quality of a written file, re-read and re-simulated independently - quality of the design|.
+    warnings : list of str
+        Refused formats, and files whose certificate does not hold.
     """
 
     written: list[Path] = field(default_factory=list)
     refused: dict[str, str] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     certificate_error: float = 0.0
+    warnings: list[str] = field(default_factory=list)
 
 
 def check_formats(names: list[str]) -> None:
@@ -73,9 +77,17 @@ def write_pulse_files(problem: PulseProblem, pulse: Pulse, quality: float, folde
             error, note = _write_one(problem, pulse, quality, name, path, overwrite)
         except _Refused as reason:
             result.refused[name] = str(reason)
+            result.warnings.append(f"format {name} was refused: {reason}")
+            if overwrite:
+                path.unlink(missing_ok=True)  # what an earlier part of this run wrote is not this pulse
             continue
         result.written.append(path)
         result.certificate_error = max(result.certificate_error, error)
+        if error > CERTIFICATE_TOLERANCE:
+            result.warnings.append(
+                f"{path.name}: re-read and simulated, its quality is off by {error:.1e} (at most "
+                f"{CERTIFICATE_TOLERANCE:g} is expected): do not use it"
+            )
         if note:
             result.notes.append(f"{path.name}: {note}")
     return result
@@ -101,7 +113,7 @@ def _write_one(
     if fmt.needs_uniform_steps and not pulse.uniform:
         raise _Refused("the steps differ in length, and this format has one dwell time")
     if not pulse.has_z or fmt.holds_z:
-        write_shape(path, pulse, name, overwrite=overwrite, **label)
+        _write(path, pulse, name, overwrite, label)
         return abs(_quality_of_file(problem, pulse, name, path) - quality), ""
     least = np.inf
     for parts in FOLD_PARTS:
@@ -112,7 +124,7 @@ def _write_one(
         least = min(least, loss)
         if loss > FOLD_TOLERANCE:
             continue
-        write_shape(path, folded, name, overwrite=overwrite, **label)
+        _write(path, folded, name, overwrite, label)
         error = abs(_quality_of_file(problem, folded, name, path) - quality)
         if error <= FOLD_TOLERANCE:
             return error, f"uz is held as accumulated phase, {parts} points a step"
@@ -122,6 +134,15 @@ def _write_one(
         f"it has no offset control, and as accumulated phase the quality changes by {least:.1e} or more "
         f"({FOLD_TOLERANCE:g} is allowed); csv and matlab hold uz"
     )
+
+
+def _write(path: Path, pulse: Pulse, name: str, overwrite: bool, label: dict[str, Any]) -> None:
+    try:
+        write_shape(path, pulse, name, overwrite=overwrite, **label)
+    except NotWritten:
+        raise
+    except InputError as reason:  # the search is done: one format less must not lose its result
+        raise _Refused(str(reason)) from None
 
 
 def _quality_of_file(problem: PulseProblem, pulse: Pulse, name: str, path: Path) -> float:
@@ -147,9 +168,14 @@ def _exmode(problem: PulseProblem) -> str:
 
 
 def result_arrays(
-    problem: PulseProblem, x: np.ndarray, pulse: Pulse, dense: Dense, histories: list[np.ndarray]
+    problem: PulseProblem,
+    x: np.ndarray,
+    pulse: Pulse,
+    values: np.ndarray,
+    dense: Dense,
+    histories: list[np.ndarray],
 ) -> dict[str, object]:
-    """Return what ``result.h5`` holds."""
+    """Return what ``result.h5`` holds; `values` are the training spins' qualities under `pulse`."""
     arrays: dict[str, object] = {
         "x": x,
         "pulse/step_s": pulse.step_s,
@@ -159,7 +185,7 @@ def result_arrays(
         "training/offset_hz": problem.ensemble.offset_hz,
         "training/b1": problem.ensemble.b1,
         "training/weight": problem.weight,
-        "training/quality": problem.qualities(x),
+        "training/quality": values,
         "dense/offset_hz": dense.offset_hz,
         "dense/b1": dense.b1,
         "dense/quality": dense.quality,

@@ -10,6 +10,8 @@ Where the paper leaves a choice:
   and the "reduced" rows of Table 7 are therefore one and the same problem, judged by different printed numbers.
 - The two 1.4 ms rows of Table 9 restrict the rms amplitude. The paper's tanh (Eq. 46) never lets a pulse reach the
   limit, so these rows scale exactly (``power_map = "exact"``).
+- The UR-180 pulse of Table 9 is searched among those whose phase is symmetric in time: half the unknowns, and more of
+  the starts end well. A symmetric pulse is one that the paper's problem allows.
 - Saturation is judged by 1 - Mz^2, and universal rotations by the sign-sensitive quaternion product of Eq. 13.
 """
 
@@ -232,22 +234,43 @@ TARGETS: dict[str, dict[str, Any]] = {
 }
 
 
-def _grid(offsets: int, bandwidth_hz: float, b1_points: int, b1_percent: float) -> dict[str, Any]:
+def _job(
+    pulse: str,
+    controls: str,
+    step_us: float,
+    duration_us: float,
+    grid: tuple[int, float, int, float],
+    limits: dict[str, Any],
+    solve: dict[str, Any],
+) -> dict[str, Any]:
+    """Return a job; `grid` is offsets, bandwidth (Hz), B1 points, B1 +- %."""
+    offsets, bandwidth_hz, b1_points, b1_percent = grid
     return {
-        "bandwidth_hz": bandwidth_hz,
-        "offsets": offsets,
-        "b1_points": b1_points,
-        "b1_spread": b1_percent / 100,
+        "pulse": {"duration_us": duration_us, "step_us": step_us, "controls": controls},
+        "target": TARGETS[pulse],
+        "ensemble": {
+            "bandwidth_hz": bandwidth_hz,
+            "offsets": offsets,
+            "b1_points": b1_points,
+            "b1_spread": b1_percent / 100,
+        },
+        "limits": limits,
+        "solve": solve,
     }
 
 
-def _solve(start: str = "random", seed: int = 0, starts: int = 8, max_iterations: int = 2000, **more) -> dict[str, Any]:
-    return {"start": start, "seed": seed, "starts": starts, "max_iterations": max_iterations, **more}
+def _solve(start: str, starts: int, max_iterations: int, seed: int = 0) -> dict[str, Any]:
+    return {"start": start, "seed": seed, "starts": starts, "max_iterations": max_iterations}
 
 
 # Table 7: 500 us, 6 kHz on 11 offsets, B1 +-10 % on 3 points, peak 5 kHz. (controls, iterations, seconds, quality),
 # each for steps of 1, 10 and 50 us.
 STEPS_US = (1.0, 10.0, 50.0)
+SOLVE7 = (
+    _solve("random", starts=12, max_iterations=1000),
+    _solve("random", starts=24, max_iterations=2000),
+    _solve("random", starts=32, max_iterations=1000),
+)
 TABLE7 = {
     "excitation": (
         ("xy", (4944, 424, 148), (665.4, 7.4, 0.598), (0.9987, 0.9960, 0.9973)),
@@ -271,24 +294,27 @@ TABLE7 = {
 
 
 def _table7() -> tuple[Row, ...]:
-    rows: list[Row] = []
-    for pulse, printed in TABLE7.items():
-        for controls, iterations, seconds, quality in printed:
-            for i, step_us in enumerate(STEPS_US):
-                job = {
-                    "pulse": {"duration_us": 500.0, "step_us": step_us, "controls": controls},
-                    "target": TARGETS[pulse],
-                    "ensemble": _grid(11, 6000.0, 3, 10.0),
-                    "limits": {"peak_hz": 5000.0},
-                    "solve": _solve(),
-                }
-                rows.append(
-                    Row(
-                        "table7", len(rows) + 1, pulse, controls, step_us, job,
-                        quality[i], 4, iterations[i], seconds[i],
-                    )  # fmt: skip
-                )
-    return tuple(rows)
+    flat = [
+        (pulse, controls, i, quality[i], iterations[i], seconds[i])
+        for pulse, printed in TABLE7.items()
+        for controls, iterations, seconds, quality in printed
+        for i in range(len(STEPS_US))
+    ]
+    return tuple(
+        Row(
+            table="table7",
+            number=number,
+            pulse=pulse,
+            controls=controls,
+            step_us=STEPS_US[i],
+            job=_job(pulse, controls, STEPS_US[i], 500.0, (11, 6000.0, 3, 10.0), {"peak_hz": 5000.0}, SOLVE7[i]),
+            paper_quality=quality,
+            digits=4,
+            paper_iterations=iterations,
+            paper_seconds=seconds,
+        )
+        for number, (pulse, controls, i, quality, iterations, seconds) in enumerate(flat, 1)
+    )
 
 
 # Tables 8 and 9: pulse, controls, offsets, bandwidth (kHz), B1 points, B1 +- %, step (us), duration (us), rms and peak
@@ -312,33 +338,63 @@ TABLE9 = (
     ("UR-90", "phase", 121, 120, 5, 10, 1, 600, None, 20, 2587, 2833.2, 0.99915),
     ("UR-180", "phase", 121, 120, 5, 10, 1, 700, None, 20, 10000, 15411.0, 0.99951),
 )
-SOLVE8 = (_solve(),) * 8
-SOLVE9 = (_solve(),) * 7
+# Chirps for inversion, random phases for the rest: see starts.py.
+SOLVE8 = (
+    _solve("random", starts=8, max_iterations=3000),
+    _solve("random", starts=8, max_iterations=2000),
+    _solve("random", starts=8, max_iterations=3000),
+    _solve("chirp", starts=8, max_iterations=3000),
+    _solve("random", starts=8, max_iterations=2000),
+    _solve("chirp", starts=8, max_iterations=3000),
+    _solve("random", starts=8, max_iterations=3000),
+    _solve("random", starts=8, max_iterations=3000),
+)
+SOLVE9 = (
+    _solve("random", starts=24, max_iterations=500),
+    _solve("random", starts=4, max_iterations=1000),
+    _solve("random", starts=8, max_iterations=2000),
+    _solve("chirp", starts=4, max_iterations=1000),
+    _solve("chirp", starts=4, max_iterations=1000),
+    _solve("random", starts=4, max_iterations=2000),
+    _solve("random", starts=16, max_iterations=3000),
+)
 
 
-def _printed_row(name: str, number: int, printed: tuple, solve: dict[str, Any]) -> Row:
-    (pulse, controls, offsets, bandwidth, b1_points, b1_percent, step, duration, rms, peak) = printed[:10]
+def _later_row(name: str, number: int, printed: tuple[Any, ...], solve: dict[str, Any]) -> Row:
+    """Return a row of Table 8 or 9."""
+    pulse, controls, offsets, bandwidth_khz, b1_points, b1_percent, step_us, duration_us, rms_khz, peak_khz = printed[
+        :10
+    ]
+    iterations, seconds, quality = printed[10:]
     limits: dict[str, Any] = {}
-    if peak is not None:
-        limits["peak_hz"] = peak * 1e3
-    if rms is not None:
-        limits["rms_hz"] = rms * 1e3
+    if peak_khz is not None:
+        limits["peak_hz"] = peak_khz * 1e3
+    if rms_khz is not None:
+        limits["rms_hz"] = rms_khz * 1e3
+    grid = (offsets, bandwidth_khz * 1e3, b1_points, float(b1_percent))
+    job = _job(pulse, controls, float(step_us), float(duration_us), grid, limits, solve)
     note = ""
     if controls == "reduced":
-        limits["power_map"], note = "exact", "rms limit by exact scaling instead of the tanh of Eq. 46"
-    job = {
-        "pulse": {"duration_us": float(duration), "step_us": float(step), "controls": controls},
-        "target": TARGETS[pulse],
-        "ensemble": _grid(offsets, bandwidth * 1e3, b1_points, float(b1_percent)),
-        "limits": limits,
-        "solve": solve,
-    }
-    iterations, seconds, quality = printed[10:]
-    return Row(name, number, pulse, controls, float(step), job, quality, 5, iterations, seconds, note)
+        limits["power_map"], note = "exact", "the rms limit is held by exact scaling, not by the tanh of Eq. 46"
+    if (name, pulse) == ("table9", "UR-180"):
+        job["pulse"]["symmetry"], note = {"phase": "even"}, "searched among pulses whose phase is symmetric in time"
+    return Row(
+        table=name,
+        number=number,
+        pulse=pulse,
+        controls=controls,
+        step_us=float(step_us),
+        job=job,
+        paper_quality=quality,
+        digits=5,
+        paper_iterations=iterations,
+        paper_seconds=seconds,
+        note=note,
+    )
 
 
 ROWS: dict[str, tuple[Row, ...]] = {
     "table7": _table7(),
-    "table8": tuple(_printed_row("table8", i + 1, TABLE8[i], SOLVE8[i]) for i in range(8)),
-    "table9": tuple(_printed_row("table9", i + 1, TABLE9[i], SOLVE9[i]) for i in range(7)),
+    "table8": tuple(_later_row("table8", i + 1, TABLE8[i], SOLVE8[i]) for i in range(8)),
+    "table9": tuple(_later_row("table9", i + 1, TABLE9[i], SOLVE9[i]) for i in range(7)),
 }

@@ -95,7 +95,11 @@ def _from_file(problem: Canvas, rng: np.random.Generator, first: bool) -> np.nda
 
     solve = problem.job.solve
     path = problem.folder / solve.start
-    if not path.is_file():
+    try:
+        found = path.is_file()
+    except OSError:  # a name that no file can have
+        found = False
+    if not found:
         raise InputError(f"solve.start = {solve.start!r}: neither one of {', '.join(KINDS)} nor a file ({path})")
     name = detect_format(path)
     content = get_format(name).read(path)

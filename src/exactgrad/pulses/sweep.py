@@ -9,7 +9,8 @@ import numpy as np
 from exactgrad.kernels.threads import choose_threads, for_each
 from exactgrad.pulses import kernel
 
-WIDTHS = (32, 24, 16, 8)  # lanes of a block; multiples of the vector length
+WIDTHS = range(kernel.LANES, 0, -8)  # lanes of a block; multiples of the vector length
+BLOCK_LANES = 3  # what a block costs beside its lanes, in lanes
 MOST_PARTITIONS = 64  # rows of partial gradients, so memory stays O(steps + spins)
 STEP_SPIN_S = 2.5e-9  # one sweep, per step and spin, for choosing threads
 PARTITION_S = 5e-5  # a partition is at least so much work
@@ -28,7 +29,7 @@ class Sweep:
     def __init__(self, offset_hz: np.ndarray, b1: np.ndarray, threads: int | None = None):
         self.spins = offset_hz.size
         self.threads = threads
-        self.width = min(WIDTHS, key=lambda width: -(-self.spins // width) * width)
+        self.width = min(WIDTHS, key=lambda width: -(-self.spins // width) * (width + BLOCK_LANES))
         self.blocks = -(-self.spins // self.width)
         self.padded = self.blocks * self.width
         # Idle lanes repeat the last spin, so that they need no larger angles; their cotangents are zero.
@@ -66,10 +67,10 @@ class Sweep:
     def turning(self, steps: np.ndarray, changes: np.ndarray) -> np.ndarray:
         """Return the small turns of the ends, shape (3, S), when `steps` changes by `changes`, shape (3, N)."""
         turning = np.empty((3, self.padded))
-        bounds = self._partition(steps.shape[1]) * self.width
+        bounds = self._partition(steps.shape[1])
 
         def task(p: int) -> None:
-            kernel.forward_tangent(steps, changes, self._spins, bounds[p], bounds[p + 1], turning)
+            kernel.forward_tangent(steps, changes, self._spins, self.width, bounds[p], bounds[p + 1], turning)
 
         self._run(task, bounds.size - 1, steps.shape[1])
         return turning[:, : self.spins]
@@ -79,11 +80,11 @@ class Sweep:
     ) -> np.ndarray:
         """Return the change of `gradient`, shape (3, N), when `steps` and m_N change."""
         m, dm = self._pad(cotangents), self._pad(cotangent_changes)
-        bounds = self._partition(steps.shape[1]) * self.width
+        bounds = self._partition(steps.shape[1])
         rows = np.zeros((bounds.size - 1, 3, steps.shape[1]))
 
         def task(p: int) -> None:
-            kernel.backward_tangent(steps, changes, self._spins, m, dm, bounds[p], bounds[p + 1], rows[p])
+            kernel.backward_tangent(steps, changes, self._spins, m, dm, self.width, bounds[p], bounds[p + 1], rows[p])
 
         self._run(task, bounds.size - 1, steps.shape[1])
         return _sum_in_order(rows)

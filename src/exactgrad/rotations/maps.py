@@ -1,4 +1,4 @@
-"""Rotation vectors on arrays: exponential, logarithm and left Jacobian, finite and exact at every point.
+"""Rotation vectors on arrays: exponential and left Jacobian, finite and exact at every point.
 
 Units: radians. float64, the last axis holds (x, y, z); the axes before it are free. Rotations are active and
 right-handed: with [t]x v = t x v and x = |t|^2,
