@@ -65,7 +65,7 @@ def test_kernel_and_sheet_agree_at_any_size_of_angle(
 
 
 def test_anchor() -> None:
-    """Phase x turns z to -y: after 45 degrees -y = sin 45, its slope by the amplitude cos 45 x 2 pi dt; by y, z none."""
+    """Phase x turns z to -y: after 45 degrees -y = sin 45, its slope by the amplitude cos 45 x 2 pi dt; by y, z 0."""
     spin = Ensemble.from_grid([0.0], [1.0])
     up, minus_y = np.array([[0.0], [0], [1]]), np.array([[0.0], [-1], [0]])
     value, g = model.gradient_by_waveform(

@@ -143,9 +143,10 @@ def test_without_mpmath_differences_stand_in_and_say_so(monkeypatch: pytest.Monk
     assert found.tolerance == 1e-8
 
 
-def test_the_response_file_is_part_of_the_package() -> None:
-    assert verification.RESPONSE.is_file()
+def test_the_data_files_are_part_of_the_package() -> None:
+    assert {path.name for path in verification.DATA.iterdir()} == {"response.csv", "target_map.csv"}
     assert example_problems()["response"].response.taps.size == 3
+    assert np.ptp(example_problems()["target map"].cost.target, axis=1).min() > 0.5
 
 
 def test_adversarial_problems_are_what_they_say() -> None:

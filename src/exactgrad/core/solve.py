@@ -24,6 +24,7 @@ from exactgrad.core.lbfgs import State, Status
 from exactgrad.core.problem import Problem
 from exactgrad.kernels.threads import available_threads
 
+LAST_ROUND = 1_000_000
 HALVING_FIRST_ROUND = 25  # iterations below which starts are not compared
 
 
@@ -249,6 +250,8 @@ def run(
         Also when it was stopped: the best vector so far.
     """
     runner = _Runner(stages, search, budget, Stop() if stop is None else stop, on_event, on_checkpoint)
+    if search.stage == len(stages):  # it had used up a budget that may be larger now
+        search.stage, search.round = len(stages) - 1, LAST_ROUND
     while runner.search.stage < len(stages):
         if not runner.round():
             break

@@ -227,13 +227,14 @@ class Hold:
 
 
 @cache
-def _tanh_series(order: int = 14) -> np.ndarray:
-    """Coefficients of tanh(q)/q in powers of s = q^2, from tanh' = 1 - tanh^2."""
+def _slope_series(order: int = 14) -> tuple[np.ndarray, np.ndarray]:
+    """Coefficients of h = 2 f' and of h' in powers of s = q^2, f = tanh(q)/q from tanh' = 1 - tanh^2."""
     tau = np.zeros(order)
     tau[0] = 1.0
     for k in range(1, order):
         tau[k] = -np.dot(tau[:k], tau[:k][::-1]) / (2 * k + 1)
-    return tau
+    k = np.arange(order)
+    return (2 * k * tau)[1:], (2 * k * (k - 1) * tau)[2:]
 
 
 SERIES_BELOW = 0.06  # where the closed forms of h and h' would cancel
@@ -247,32 +248,32 @@ def tanh_ratio(s: np.ndarray) -> np.ndarray:
     >>> float(tanh_ratio(np.array(0.0)))
     1.0
     """
-    q = np.sqrt(s)
-    return np.divide(np.tanh(q), q, out=np.ones_like(q), where=q > 0)
+    q = np.sqrt(np.maximum(s, 1e-300))  # tanh(q)/q is 1 long before
+    return np.tanh(q) / q
 
 
 def tanh_ratio_slope(s: np.ndarray, f: np.ndarray) -> np.ndarray:
     """h(s) = 2 f'(s) = (sech^2 q - f)/s for s >= 0, f = tanh_ratio(s); -2/3 at s = 0."""
     h = (1.0 - s * f * f - f) / np.maximum(s, SERIES_BELOW)  # tanh^2 q = s f^2
-    tau = _tanh_series()
-    return _with_series(s, h, (2 * np.arange(tau.size) * tau)[1:])
+    return _with_series(s, h, _slope_series()[0])
 
 
 def tanh_ratio_curve(s: np.ndarray, f: np.ndarray, h: np.ndarray) -> np.ndarray:
     """h'(s) for s >= 0, f and h as above; 8/15 at s = 0."""
     closed = -(f * (1.0 - s * f * f) + 1.5 * h) / np.maximum(s, SERIES_BELOW)
-    tau = _tanh_series()
-    k = np.arange(tau.size)
-    return _with_series(s, closed, (2 * k * (k - 1) * tau)[2:])
+    return _with_series(s, closed, _slope_series()[1])
 
 
 def _with_series(s: np.ndarray, closed: np.ndarray, coefficients: np.ndarray) -> np.ndarray:
     near = s < SERIES_BELOW
     if not near.any():
         return closed
-    closed, near = np.atleast_1d(closed), np.atleast_1d(near)
-    closed[near] = np.polynomial.polynomial.polyval(np.atleast_1d(s)[near], coefficients)
-    return closed.reshape(np.shape(s))
+    s = np.minimum(s, SERIES_BELOW)
+    series = np.full_like(s, coefficients[-1])
+    for coefficient in coefficients[-2::-1]:
+        series *= s
+        series += coefficient
+    return np.where(near, series, closed)
 
 
 def _square(u: np.ndarray) -> np.ndarray:
@@ -305,7 +306,7 @@ class RadialTanh:
         s = _square(u)
         f = tanh_ratio(s)
         h = tanh_ratio_slope(s, f)
-        along[:2] = f * g[:2] + h * np.sum(u * g[:2], axis=0) * u
+        along[:2] = f * g[:2] + h * (u[0] * g[0] + u[1] * g[1]) * u
         return along
 
     push = pull

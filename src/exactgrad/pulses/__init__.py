@@ -25,7 +25,6 @@ _PUBLIC = {
     "simulate": "exactgrad.pulses.bloch",
     "read_shape": "exactgrad.pulses.formats",
     "write_shape": "exactgrad.pulses.formats",
-    "design": "exactgrad.pulses.design",
 }
 
 __all__ = ["SYSTEM", *_PUBLIC]

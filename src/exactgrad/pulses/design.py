@@ -383,7 +383,10 @@ def _read_run(folder: Path) -> dict[str, Any]:
     try:
         description = json.loads(read_text(path))
         Job.model_validate(description["job"])
-        return {**description, "base": str(description["base"]), "threads": description["threads"]}
+        for key, kind in (("command", str), ("base", str), ("threads", int | None)):
+            if not isinstance(description[key], kind):
+                raise TypeError
+        return description
     except (ValueError, KeyError, TypeError, RecursionError):
         raise FormatError(f"{path}: not the description of a run") from None
 

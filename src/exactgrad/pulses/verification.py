@@ -15,7 +15,7 @@ from exactgrad.pulses.planted import by_reference, check_kernel, planted_bugs
 from exactgrad.pulses.problem import PulseProblem
 from exactgrad.pulses.targets import turn
 
-RESPONSE = Path(__file__).parent / "data" / "response.csv"
+DATA = Path(__file__).parent / "data"
 DIGITS_TOLERANCE = 1e-11  # of max |g|, against 50-digit arithmetic
 GRAPE_TOLERANCE = 0.1  # on the order of convergence
 UNEVEN_US = [4.0, 9.0, 6.0, 12.0, 5.0, 8.0, 11.0, 7.0]
@@ -88,7 +88,7 @@ _JOBS: dict[str, dict[str, Any]] = {
         "target": {"transfer": ["z", "-y"]},
         "ensemble": _GRID,
         "limits": {"peak_hz": 12000.0},
-        "response": {"file": str(RESPONSE)},
+        "response": {"file": str(DATA / "response.csv")},
     },
     "penalties": {
         "pulse": {"steps_us": UNEVEN_US, "controls": "xyz"},
@@ -108,8 +108,13 @@ _JOBS: dict[str, dict[str, Any]] = {
         },
         "ensemble": {**_GRID, "b1_weights": [1.0, 3.0, 2.0]},
     },
+    "target map": {
+        "pulse": {"duration_us": 100.0, "step_us": 10.0, "controls": "polar"},
+        "target": {"map": str(DATA / "target_map.csv"), "start": "z"},
+        "ensemble": {},
+        "limits": {"peak_hz": 9000.0, "rms_hz": 6000.0, "power_map": "tanh"},
+    },
 }
-_TINY_ENSEMBLE: dict[str, Any] = {"offsets_hz": [0.0, 1700.0], "b1": [1.05]}
 
 
 def example_problems() -> dict[str, PulseProblem]:
@@ -155,10 +160,11 @@ def point(problem: PulseProblem, seed: int, loud: bool) -> np.ndarray:
 
 def _problem_checks(name: str, problem: PulseProblem, points: list[np.ndarray], seed: int) -> list[Check]:
     """Return a row of each kind for one problem: the worst over its points."""
+    small = smaller_problem(name)
     hessian = [verify.check_hessian(problem, x, f"Hessian: {name}", seed) for x in points]
     return [
         worst(verify.check_gradient(problem, x, f"gradient: {name}", seed) for x in points),
-        digits_check(f"gradient, all digits: {name}", *_smaller(name)),
+        digits_check(f"gradient, all digits: {name}", small, point(small, 1, loud=True)),
         worst(verify.check_taylor(problem, x, f"Taylor slope: {name}", seed) for x in points),
         worst(check_kernel(problem, x, f"kernel: {name}") for x in points),
         worst(_forward_check(f"forward mode: {name}", problem, x, seed) for x in points),
@@ -168,11 +174,12 @@ def _problem_checks(name: str, problem: PulseProblem, points: list[np.ndarray], 
     ]
 
 
-def _smaller(name: str) -> tuple[PulseProblem, np.ndarray]:
-    """Return the problem with two spins, and a loud point: small enough for 50 digits."""
-    job = {**_JOBS[name], "ensemble": {**_JOBS[name]["ensemble"], "offsets": 3, "b1_points": 1, "b1_weights": None}}
-    problem = PulseProblem.from_job(job)
-    return problem, point(problem, 1, loud=True)
+def smaller_problem(name: str) -> PulseProblem:
+    """Return an example with three spins, or those of its map: small enough for 50 digits."""
+    job = dict(_JOBS[name])
+    if job["ensemble"]:
+        job["ensemble"] = {**job["ensemble"], "offsets": 3, "b1_points": 1, "b1_weights": None}
+    return PulseProblem.from_job(job)
 
 
 def digits_check(name: str, problem: PulseProblem, x: np.ndarray) -> Check:

@@ -17,6 +17,7 @@ import numpy as np
 
 from exactgrad.errors import InputError
 from exactgrad.pulses import targets
+from exactgrad.pulses.assemble import INSIDE
 from exactgrad.pulses.controls import CHANNELS
 from exactgrad.pulses.problem import PulseProblem
 
@@ -93,7 +94,7 @@ def _waveform(problem: PulseProblem, x: Sequence[Any]) -> list[tuple[Any, Any, A
             amplitude = scale * channel["amplitude"][j] if "amplitude" in channel else mp.mpf(float(peaks[j]))
             ux, uy = amplitude * mp.cos(channel["phase"][j]), amplitude * mp.sin(channel["phase"][j])
         if mapped and "peak_hz" in job.limits.model_fields_set and names != ("phase",):
-            q = mp.sqrt(ux * ux + uy * uy) / mp.mpf(float(peaks[j]))
+            q = mp.sqrt(ux * ux + uy * uy) / mp.mpf(float(peaks[j] * INSIDE))
             factor = mp.tanh(q) / q if q else mp.mpf(1)
             ux, uy = factor * ux, factor * uy
         u.append((ux, uy, uz))
@@ -149,6 +150,7 @@ def _energy_limited(problem: PulseProblem, u: list, held: dict) -> list:
     kind, limits = problem.job.pulse.controls, problem.job.limits
     free = [j for j in range(len(u)) if j not in held]
     allowed -= _energy(problem, [held.get(j, u[j]) for j in range(len(u))], list(held))
+    allowed *= mp.mpf(INSIDE)
     energy = _energy(problem, u, free)
     smooth = limits.power_map == "tanh" or (
         limits.power_map is None and kind.startswith("reduced") and limits.peak_hz is None
