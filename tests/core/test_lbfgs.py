@@ -105,7 +105,9 @@ def test_every_step_satisfies_the_wolfe_conditions() -> None:
         slope, slope_after = state.gradient @ move, after.gradient @ move
         assert slope < 0
         assert after.value <= state.value + lbfgs.SUFFICIENT * slope + 1e-15
-        assert abs(slope_after) <= lbfgs.CURVATURE * abs(slope) + 1e-15
+        strong = abs(slope_after) <= lbfgs.CURVATURE * abs(slope) + 1e-15
+        approximate = lbfgs.CURVATURE * slope <= slope_after <= (2 * lbfgs.SUFFICIENT - 1) * slope
+        assert strong or approximate
         value, gradient = loss(after.x)
         assert after.value == value
         assert np.array_equal(after.gradient, gradient)
@@ -226,18 +228,18 @@ def test_threads_do_not_change_the_result() -> None:
 
 
 def test_halving_drops_the_worse_half_each_round() -> None:
-    problem, seen = rosenbrock(4), []
+    problem, seen = rosenbrock(40), []
     found = search(problem, 8, 400, on_event=lambda e: seen.append((e.start, e.starts)), tolerance=0.0)
-    assert seen[0] == (8, 8)
-    assert [alive for alive, _ in itertools.groupby(n for n, _ in seen)] == [8, 4, 2, 1]
-    lengths = sorted(h.size - 1 for h in found.histories)
-    assert lengths[0] == 50  # most >> 3
-    at_first_goal = [h[min(50, h.size - 1)] for h in found.histories]
-    survivors = [i for i, h in enumerate(found.histories) if h.size - 1 > 50]
-    assert sorted(np.argsort(at_first_goal, kind="stable")[:4]) == survivors
-    assert found.loss <= min(h[-1] for h in found.histories)
-    together = search(problem, 8, 400, halving=False)
-    assert found.evaluations < 0.6 * together.evaluations or together.iterations < 8 * 400
+    assert [alive for alive, _ in itertools.groupby(seen)] == [(8, 8), (4, 8), (2, 8), (1, 8)]
+    done = np.array([h.size - 1 for h in found.histories])
+    assert sorted(done)[:7] == [50, 50, 50, 50, 100, 100, 200]  # 400 in the end, halved each round before
+    for goal in (50, 100, 200):
+        running = [i for i in range(8) if done[i] >= goal]
+        kept = sorted(running, key=lambda i, goal=goal: found.histories[i][goal])[: len(running) // 2]
+        assert sorted(kept) == [i for i in range(8) if done[i] > goal]
+    assert found.search.alive == [found.start]
+    together = search(problem, 8, 400, halving=False, tolerance=0.0)
+    assert found.iterations < 0.5 * together.iterations
 
 
 def test_a_dropped_start_that_is_better_in_the_end_does_not_count() -> None:
@@ -389,7 +391,7 @@ def test_newton_finishes_what_lbfgs_began() -> None:
     problem = rosenbrock()
     rough = search(problem, most=25)
     x, value, status, iterations = newton(problem, rough.x, 100)
-    assert value < 1e-18
+    assert value < 1e-15
     assert value <= rough.loss
     assert status.converged
     assert 0 < iterations < 60

@@ -137,9 +137,7 @@ def check_summary(summary, folder):
 
 
 def shape_of(path, asked):
-    return read_shape(
-        path, duration_us=None, phase_sign=asked["output"].get("phase_sign", 1), rf_max_hz=None
-    ).pulse
+    return read_shape(path, duration_us=None, phase_sign=asked["output"].get("phase_sign", 1), rf_max_hz=None).pulse
 
 
 def check_limits(summary, asked):
@@ -284,7 +282,9 @@ def test_a_target_map(tmp_path):
 
 class TestContract:
     def test_b1_does_not_scale_the_offset_control(self):
-        problem = PulseProblem.from_job(job(pulse={"controls": "xyz"}, ensemble={"b1": [0.5]}, limits={"peak_hz": None}))
+        problem = PulseProblem.from_job(
+            job(pulse={"controls": "xyz"}, ensemble={"b1": [0.5]}, limits={"peak_hz": None})
+        )
         x = np.zeros(problem.size)
         x[-problem.steps :] = 0.25  # only z
         expected = simulate(problem.pulse(x), problem.ensemble.offset_hz, np.ones(5), [0.0, 0.0, 1.0])[:, 0]
@@ -294,7 +294,7 @@ class TestContract:
         summary = design(job(), tmp_path)
         arrays, _ = read_hdf5(tmp_path / "result.h5")
         rows = (tmp_path / "pulse.pk").read_text().splitlines()
-        points = [row.replace(" ", "").split(",") for row in rows if row and row[0] != "#"]
+        points = [row.split(",") for row in rows if not row.startswith(("##", "$$"))]
         phase = np.rad2deg(np.arctan2(arrays["pulse/uy_hz"], arrays["pulse/ux_hz"])) % 360
         assert np.allclose([float(point[1]) for point in points], phase, atol=1e-6)
         assert summary["steps"] == len(points) == 25
@@ -352,7 +352,16 @@ class TestFolder:
 
     @pytest.mark.parametrize(
         "name",
-        ["pulse.pk", "pulse.csv", "report.html", "pulse.png", "map.png", "checkpoint.h5", "checkpoint.h5.1", "job.toml"],
+        [
+            "pulse.pk",
+            "pulse.csv",
+            "report.html",
+            "pulse.png",
+            "map.png",
+            "checkpoint.h5",
+            "checkpoint.h5.1",
+            "job.toml",
+        ],
     )
     def test_a_file_of_the_users_is_never_overwritten(self, tmp_path, name):
         (tmp_path / name).write_text("mine")

@@ -104,7 +104,10 @@ BAD = {
     "unknown power map": ([("limits.power_map", "x")], "limits.power_map = 'x': Input should be 'exact' or 'tanh'"),
     "unknown parity": ([("pulse.symmetry", "foo")], "pulse.symmetry = 'foo': Input should be 'even' or 'odd'"),
     "parity of an unknown channel": ([("pulse.symmetry", {"q": "even"})], "pulse.symmetry"),
-    "unknown start": ([("solve.start", "foo")], "solve.start = 'foo': neither one of random, smooth, chirp, coarse nor"),
+    "unknown start": (
+        [("solve.start", "foo")],
+        "solve.start = 'foo': neither one of random, smooth, chirp, coarse nor",
+    ),
     "a start that no file can be called": ([("solve.start", "x" * 300)], "solve.start = 'xxx"),
     "a start with a zero byte": ([("solve.start", "a\0b")], r"solve.start = 'a\x00b': neither"),
     # wrong types
@@ -121,10 +124,16 @@ BAD = {
     "one format, not a list": ([("output.formats", "bruker")], "output.formats = 'bruker': Input should be a valid l"),
     "a transfer from nowhere": ([aim(transfer=["z"])], "target.transfer.1: missing"),
     # values
-    "negative duration": ([("pulse.duration_us", -50.0)], "pulse.duration_us = -50.0 us: Input should be greater than 0"),
+    "negative duration": (
+        [("pulse.duration_us", -50.0)],
+        "pulse.duration_us = -50.0 us: Input should be greater than 0",
+    ),
     "NaN": ([("pulse.duration_us", NAN)], "pulse.duration_us = nan us: Input should be a finite number"),
     "infinity": ([("ensemble.centre_hz", INF)], "ensemble.centre_hz = inf Hz: Input should be a finite number"),
-    "huge": ([("ensemble.centre_hz", 1e300)], "ensemble.centre_hz = 1e+300 Hz: Input should be less than or equal to 1"),
+    "huge": (
+        [("ensemble.centre_hz", 1e300)],
+        "ensemble.centre_hz = 1e+300 Hz: Input should be less than or equal to 1",
+    ),
     "tiny": ([("pulse.duration_us", 1e-320)], "pulse.duration_us: 9.99989e-321: must be at least 1e-15"),
     "huge integer": ([("ensemble.bandwidth_hz", 10**400)], "ensemble.bandwidth_hz = 1000000000"),
     "zero step": ([("pulse.step_us", 0.0)], "pulse.step_us = 0.0 us: Input should be greater than"),
@@ -350,7 +359,9 @@ class TestTheContract:
 EXTREMES = st.one_of(
     st.floats(),
     st.integers(-(10**20), 10**20),
-    st.sampled_from([0.0, -0.0, 5e-324, 1e-15, 1e15, 1.7e308, INF, NAN, 2**63, -1, 1, True, None, "", "x", [], [1.0], {}]),
+    st.sampled_from(
+        [0.0, -0.0, 5e-324, 1e-15, 1e15, 1.7e308, INF, NAN, 2**63, -1, 1, True, None, "", "x", [], [1.0], {}]
+    ),
     st.text(max_size=5),
 )
 PLACES = [

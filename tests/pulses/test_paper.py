@@ -143,14 +143,29 @@ def test_a_row_that_falls_short_says_so():
     assert not paper.run_row(hasty, threads=1).reached
 
 
-def test_table_gives_columns_and_rows():
-    columns, rows = paper.table("table7", row=42)
-    assert len(rows) == 1 and len(rows[0]) == len(columns)
-    cells = dict(zip(columns, rows[0], strict=True))
+def test_reproduce_gives_columns_rows_and_a_verdict(monkeypatch):
+    said = []
+    summary = paper.reproduce("table7", row=42, say=said.append)
+    assert summary["status"] == "reached" and len(summary["rows"]) == 1 and len(said) == 1
+    cells = dict(zip(summary["columns"], summary["rows"][0], strict=True))
     assert cells["row"] == 42 and cells["paper's quality"] == 0.9932 and cells["reached"] is True
+    harder = replace(BY_NAME["table7-42"], paper_quality=0.9999)
+    monkeypatch.setitem(paper.ROWS, "table7", (harder,))
+    summary = paper.reproduce("table7")
+    assert summary["status"] == "not reached" and summary["message"].startswith("0 of 1 rows")
 
 
-@pytest.mark.parametrize("name, row", [("table5", None), ("table8", 0), ("table8", 9)])
+def test_table6_is_a_table_too(monkeypatch):
+    from exactgrad.pulses.reference.table6 import table6
+
+    monkeypatch.setattr(paper, "table6", lambda: table6(repeats=1)[:1])
+    summary = paper.reproduce("table6")
+    assert summary["status"] == "reached" and len(summary["rows"][0]) == len(summary["columns"])
+    number, derivative, _, _, ours_us, laptop_us, _ = summary["rows"][0]
+    assert (number, derivative, laptop_us) == (1, "dR/dtheta_x, cartesian", 325.9) and ours_us > 0
+
+
+@pytest.mark.parametrize("name, row", [("table5", None), ("table8", 0), ("table8", 9), ("table6", 1)])
 def test_no_such_table_or_row(name, row):
     with pytest.raises(InputError, match=r"^paper: "):
         paper.table(name, row)

@@ -54,8 +54,9 @@ def test_rows_say_what_they_are(found: list[Check]) -> None:
 
 
 def test_the_same_seed_finds_the_same_errors(found: list[Check]) -> None:
-    again = checks(1, 0)
-    assert [str(check) for check in again] == [str(check) for check in found]  # str: NaN equals NaN
+    problem = example_problems()["held"]
+    again = verification._problem_checks("held", problem, [verification.point(problem, 0, loud=True)], 0)
+    assert again == [check for check in found if check.name.split(": ")[-1].startswith("held") and not check.planted]
 
 
 def test_the_descriptor_points_here() -> None:

@@ -1,8 +1,8 @@
 """L-BFGS whose whole state is arrays: it can be saved after any iteration and continued bit for bit.
 
 Liu & Nocedal (1989) two-loop recursion; line search for the strong Wolfe conditions by safeguarded cubic
-interpolation, with Hager & Zhang's approximate condition near the precision limit, where differences of the loss
-drown in rounding but its slope does not.
+interpolation, or Hager & Zhang's approximate ones, which judge by the slope: near the precision limit differences of
+the loss drown in rounding, its slope does not.
 """
 
 from __future__ import annotations
@@ -94,7 +94,7 @@ class State:
         newest, pairs, iteration, evaluations = (int(n) for n in arrays["counts"])
         names = ("x", "gradient", "moves", "yields", "curvatures", "history")
         return cls(
-            **{name: np.ascontiguousarray(arrays[name], dtype=np.float64) for name in names},
+            **{name: np.array(arrays[name], dtype=np.float64, order="C") for name in names},
             value=float(arrays["value"]),
             newest=newest,
             pairs=pairs,

@@ -343,7 +343,8 @@ def dot_test(
     for draw in range(13):
         u, w = (_probe(rng, shape, unit=draw >= 5) for shape in (domain, image))
         forward, back = apply(u), transpose(w)
-        scale = max(np.linalg.norm(forward) * np.linalg.norm(w), np.linalg.norm(u) * np.linalg.norm(back), 1e-300)
+        norms = [float(np.linalg.norm(forward) * np.linalg.norm(w)), float(np.linalg.norm(u) * np.linalg.norm(back))]
+        scale = max(*norms, 1e-300)
         errors.append(abs(float(np.sum(forward * w)) - float(np.sum(u * back))) / scale)
     return judge(name, "<Au, w> = <u, A'w>", _largest(errors), tolerance, where=f"draw {int(np.argmax(errors)) + 1}")
 

@@ -20,7 +20,8 @@ from typing import Any
 import numba
 from numba.core import config
 
-# Flags that let LLVM fuse and reorder; without nnan and ninf, a NaN stays a NaN.
+# Flags that let LLVM fuse and reorder. nnan and ninf are left out: what is not finite is not assumed away, so that the
+# callers, who check every result, see it (reassoc alone may still cancel a NaN: a + b - a).
 FAST = {"contract", "reassoc", "nsz", "arcp"}
 LOG = logging.getLogger("exactgrad.kernels")
 

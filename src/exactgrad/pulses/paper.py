@@ -2,7 +2,7 @@
 
 A row is a complete job (its `solve` table holds the fixed seeds), so `exactgrad pulse design` does the same work.
 The quality is the paper's: the plain mean over the training grid (Eq. 10), with the limits held exactly. Table 6, the
-time of single derivatives, is `exactgrad.pulses.reference.table6`.
+time of single derivatives, is `exactgrad.pulses.reference.table6.table6`.
 
 Where the paper leaves a choice:
 
@@ -17,15 +17,17 @@ Where the paper leaves a choice:
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import exactgrad
 from exactgrad.core.solve import Budget, Event, Search, Stage, run
 from exactgrad.errors import InputError
-from exactgrad.pulses.reference import table6
+from exactgrad.pulses.reference.table6 import table6
 
-__all__ = ["COLUMNS", "ROWS", "Row", "RowResult", "run_row", "table", "table6"]
+__all__ = ["ROWS", "Row", "RowResult", "reached", "reproduce", "rows_of", "run_row", "table", "table6"]
 
 Listener = Callable[[Event], None]
 
@@ -165,36 +167,69 @@ COLUMNS = (
     "row", "pulse", "controls", "step (us)", "paper's quality", "quality", "reached", "paper's time (s)", "time (s)",
     "paper's iterations", "iterations", "peak (kHz)", "rms (kHz)", "dense mean", "dense min",
 )  # fmt: skip
+COLUMNS6 = ("row", "derivative", "method", "calls", "time (us)", "paper's laptop (us)", "paper's workstation (us)")
 
 
-def table(
-    name: str, row: int | None = None, threads: int | None = None, on_event: Listener = lambda event: None
-) -> tuple[tuple[str, ...], list[tuple[Any, ...]]]:
-    """Design every pulse of a table, or one of them, and return the result as columns and rows.
+def reproduce(
+    name: str, row: int | None = None, threads: int | None = None, say: Callable[[str], None] = lambda text: None
+) -> dict[str, Any]:
+    """Make a table of the paper again, and say whether every quality of it was reached.
 
     Parameters
     ----------
     name : str
-        "table7", "table8" or "table9".
+        "table6", "table7", "table8" or "table9".
     row : int, optional
-        Only this number.
+        Only the row of this number, from 1; not for Table 6.
     threads : int, optional
-    on_event : callable
-        Progress of each search.
+        Does not change the results.
+    say : callable
+        Is told each row's outcome when it is there.
 
     Returns
     -------
-    columns : tuple of str
-        `COLUMNS`.
-    rows : list of tuple
-        Text, numbers and bools.
+    dict
+        `status` ("reached" or "not reached"), `message`, `title`, `columns`, `rows`, and what every summary has.
 
     Raises
     ------
     InputError
         If there is no such table or row.
     """
-    return COLUMNS, [_cells(run_row(chosen, threads, on_event)) for chosen in rows_of(name, row)]
+    began = time.monotonic()
+    columns, rows = table(name, row, threads, say)
+    if name == "table6":
+        short, message = 0, "Table 6 holds times only: there is no quality to reach"
+    else:
+        short = sum(not cells[COLUMNS.index("reached")] for cells in rows)
+        message = f"{len(rows) - short} of {len(rows)} rows reach the paper's quality at its printed digits"
+    return {
+        "system": "pulses",
+        "command": "paper",
+        "version": exactgrad.__version__,
+        "status": "not reached" if short else "reached",
+        "message": message,
+        "seconds": round(time.monotonic() - began, 3),
+        "title": f"Slad & Luy, {name.replace('table', 'Table ')}: the paper's figures beside ours",
+        "columns": list(columns),
+        "rows": [list(cells) for cells in rows],
+    }
+
+
+def table(
+    name: str, row: int | None = None, threads: int | None = None, say: Callable[[str], None] = lambda text: None
+) -> tuple[tuple[str, ...], list[tuple[Any, ...]]]:
+    """Return a table of the paper, or one row of it, as columns and rows; see `reproduce`."""
+    if name == "table6":
+        if row is not None:
+            raise InputError(f"paper: row = {row}: the times of table6 are compared all together; leave the row out")
+        return COLUMNS6, _timings()
+    rows = []
+    for chosen in rows_of(name, row):
+        result = run_row(chosen, threads)
+        say(_sentence(result))
+        rows.append(_cells(result))
+    return COLUMNS, rows
 
 
 def rows_of(name: str, row: int | None = None) -> tuple[Row, ...]:
@@ -206,13 +241,36 @@ def rows_of(name: str, row: int | None = None) -> tuple[Row, ...]:
         If there is no such table or row.
     """
     if name not in ROWS:
-        raise InputError(f"paper: no table {name!r}; there are {', '.join(ROWS)}")
-    rows = ROWS[name]
+        raise InputError(f"paper: no table {name!r}; there are table6, {', '.join(ROWS)}")
     if row is None:
-        return rows
-    if not 1 <= row <= len(rows):
-        raise InputError(f"paper: row = {row}: {name} has rows 1 to {len(rows)}")
-    return (rows[row - 1],)
+        return ROWS[name]
+    if not 1 <= row <= len(ROWS[name]):
+        raise InputError(f"paper: row = {row}: {name} has rows 1 to {len(ROWS[name])}")
+    return (ROWS[name][row - 1],)
+
+
+def _timings() -> list[tuple[Any, ...]]:
+    return [
+        (
+            number,
+            f"{timed['name']}, {timed['coordinates']}",
+            timed["method"],
+            timed["calls"],
+            round(timed["microseconds_per_1000"], 1),
+            timed["paper_laptop_us"],
+            timed["paper_workstation_us"],
+        )
+        for number, timed in enumerate(table6(), 1)
+    ]
+
+
+def _sentence(result: RowResult) -> str:
+    row = result.row
+    verdict = "reached" if result.reached else "NOT REACHED"
+    return (
+        f"{row.table} row {row.number}, {row.pulse} {row.controls} {row.step_us:g} us: {result.quality:.6f}, paper "
+        f"{row.paper_quality:.{row.digits}f}: {verdict}; {result.seconds:.1f} s, paper {row.paper_seconds:g} s"
+    )
 
 
 def _cells(result: RowResult) -> tuple[Any, ...]:

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from exactgrad.core import verify
-from exactgrad.core.transforms import Chain, EnergyScaling, EnergyTanh, Hold, Mirror, RadialTanh, Transform, tanh_ratio
+from exactgrad.core.transforms import Chain, EnergyScaling, EnergyTanh, Hold, Mirror, RadialTanh, tanh_ratio
 from exactgrad.core.verify import Altered, Check, judge, plant
 from exactgrad.pulses import model
 from exactgrad.pulses.controls import Polar
@@ -199,7 +199,7 @@ def _of_the_maps(problems: Problems, points: Points) -> Rows:
         ("phase derivative without its amplitude", "universal rotation", Polar, amplitude_forgotten),
     )
     for name, which, kind, pull in bugs:
-        altered = _with_link(problems[which], kind, lambda link, pull=pull: _Wrong(link, pull=pull))
+        altered = _with_link(problems[which], kind, pull=pull)
         yield plant(name, verify.check_gradient(altered, points[which]))
     radial = next(link for link in problems["excitation"].chain.links if isinstance(link, RadialTanh))
     u = problems["excitation"].scale_hz * np.random.default_rng(0).normal(size=(3, problems["excitation"].steps))
@@ -222,18 +222,19 @@ def _of_the_rest(problems: Problems, points: Points) -> Rows:
     yield plant("penalties left out of the Hessian", verify.check_hessian(wrong, x)[0])
 
     problem, x = problems["excitation"], points["excitation"]
-    flat = _with_link(problem, RadialTanh, lambda link: _Wrong(link, pull_tangent=lambda link, u, v, g: 0.0 * u))
+    flat = _with_link(problem, RadialTanh, pull_tangent=lambda link, u, v, g: 0.0 * u)
     wrong = Altered(problem, hessian_product=flat.hessian_product)
     yield plant("curvature of the peak limit left out of the Hessian", verify.check_hessian(wrong, x)[0])
     wrong = Altered(problem, hessian_product=lambda y, v: problem.hessian_product(y, np.roll(v, 1)))
     yield plant("a Hessian that is not symmetric", verify.check_hessian(wrong, x)[1])
 
-    counting = Altered(problem)
-    counting.limit_threads = lambda threads: setattr(counting, "threads", threads)
-    counting.value_and_gradient = lambda y: (
-        problem.value_and_gradient(y)[0] + verify.EPSILON * (counting.threads or 0),
-        problem.value_and_gradient(y)[1],
-    )
+    allowed: list[int | None] = [None]
+
+    def by_threads(y: np.ndarray) -> tuple[float, np.ndarray]:
+        value, gradient = problem.value_and_gradient(y)
+        return value + verify.EPSILON * (allowed[-1] or 0), gradient
+
+    counting = Altered(problem, limit_threads=allowed.append, value_and_gradient=by_threads)
     yield plant("a sum that depends on the threads", verify.check_determinism(counting, x))
 
     rest = np.zeros(problem.size)
@@ -271,10 +272,11 @@ def _gradient_with(problem: PulseProblem, x: np.ndarray, stages: Stages, check: 
     return check(Altered(problem, value_and_gradient=lambda y: (problem.value_and_gradient(y)[0], wrong)), x)
 
 
-def _with_link(problem: PulseProblem, kind: type, wrong: Callable[[Any], Transform]) -> PulseProblem:
-    """Return the problem with every link of its chain that is a `kind` replaced."""
+def _with_link(problem: PulseProblem, kind: type, **wrong: Callable) -> PulseProblem:
+    """Return the problem with some acts of every link of its chain that is a `kind` replaced, as in `_Wrong`."""
+    links = [_Wrong(link, **wrong) if isinstance(link, kind) else link for link in problem.chain.links]
     altered = copy.copy(problem)
-    altered.chain = Chain(tuple(wrong(link) if isinstance(link, kind) else link for link in problem.chain.links))
+    altered.chain = Chain(tuple(links))
     return altered
 
 

@@ -196,13 +196,11 @@ class Bands:
         return m
 
 
+_NEXT, _LAST = np.array([1, 2, 0]), np.array([2, 0, 1])
+
+
 def _cross(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    x = a[1] * b[2] - a[2] * b[1]
-    out = np.empty((3, x.size))
-    out[0] = x
-    out[1] = a[2] * b[0] - a[0] * b[2]
-    out[2] = a[0] * b[1] - a[1] * b[0]
-    return out
+    return a.take(_NEXT, 0) * b.take(_LAST, 0) - a.take(_LAST, 0) * b.take(_NEXT, 0)
 
 
 def rotation_quaternion(axis: np.ndarray, angle_rad: float) -> np.ndarray:

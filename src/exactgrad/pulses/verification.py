@@ -203,8 +203,9 @@ def _forward_check(name: str, problem: PulseProblem, x: np.ndarray, seed: int) -
     """Compare g.v of the kernel with the derivative by the tangents of all stages."""
     v = np.random.default_rng(seed).normal(size=x.size)
     _, gradient = problem.value_and_gradient(x)
-    scale = max(np.linalg.norm(gradient) * np.linalg.norm(v), 1e-300)
-    return judge(name, "tangents of all stages", abs(gradient @ v - model.value_tangent(problem, x, v)) / scale, 1e-12)
+    scale = max(float(np.linalg.norm(gradient) * np.linalg.norm(v)), 1e-300)
+    error = abs(float(gradient @ v) - model.value_tangent(problem, x, v)) / scale
+    return judge(name, "tangents of all stages", error, 1e-12)
 
 
 def _paper_checks(problems: dict[str, PulseProblem], points: dict[str, list[np.ndarray]]) -> list[Check]:

@@ -41,7 +41,7 @@ def loss_and_gradient(problem: PulseProblem, x: np.ndarray) -> tuple[float, np.n
     ...        "target": {"transfer": ["z", "x"]}, "ensemble": {"offsets_hz": [0.0]}}
     >>> value, gradient = loss_and_gradient(PulseProblem.from_job(job), np.zeros(1))
     >>> value, gradient
-    (1.0, array([1.]))
+    (1.0, array([-1.]))
     """
     import mpmath as mp
 
@@ -81,7 +81,7 @@ def _waveform(problem: PulseProblem, x: Sequence[Any]) -> list[tuple[Any, Any, A
     channel = {name: list(x[i * columns : (i + 1) * columns]) for i, name in enumerate(names)}
     wish = job.pulse.symmetry
     if wish is not None:
-        parity = dict.fromkeys(names, wish) if isinstance(wish, str) else wish
+        parity: dict[Any, str] = dict.fromkeys(names, wish) if isinstance(wish, str) else dict(wish)
         channel = {name: _mirrored(half, steps, parity[name]) for name, half in channel.items()}
     peaks = np.broadcast_to(np.nan if job.limits.peak_hz is None else np.array(job.limits.peak_hz), (steps,))
     scale, mapped = mp.mpf(problem.scale_hz), job.limits.enforce == "map"
@@ -93,7 +93,7 @@ def _waveform(problem: PulseProblem, x: Sequence[Any]) -> list[tuple[Any, Any, A
         else:
             amplitude = scale * channel["amplitude"][j] if "amplitude" in channel else mp.mpf(float(peaks[j]))
             ux, uy = amplitude * mp.cos(channel["phase"][j]), amplitude * mp.sin(channel["phase"][j])
-        if mapped and "peak_hz" in job.limits.model_fields_set and names != ("phase",):
+        if mapped and job.limits.peak_hz is not None and names != ("phase",):
             q = mp.sqrt(ux * ux + uy * uy) / mp.mpf(float(peaks[j] * INSIDE))
             factor = mp.tanh(q) / q if q else mp.mpf(1)
             ux, uy = factor * ux, factor * uy

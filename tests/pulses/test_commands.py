@@ -1,0 +1,486 @@
+"""The commands as processes: killed, interrupted, run twice, out of disk; nothing is lost and nothing half-written."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from exactgrad.cli.main import main
+from exactgrad.errors import FormatError
+from exactgrad.files import SEAL_BYTES, read_hdf5
+
+JOB = """
+[pulse]
+duration_us = 400.0
+step_us = 2.0
+[target]
+transfer = ["z", "x"]
+[ensemble]
+bandwidth_hz = 8000.0
+offsets = 15
+b1_spread = 0.1
+b1_points = 3
+[limits]
+peak_hz = 6000.0
+[solve]
+starts = 4
+max_iterations = 100
+seed = 7
+[output]
+figures = false
+"""
+TINY = """
+[pulse]
+duration_us = 60.0
+step_us = 4.0
+[target]
+transfer = ["z", "x"]
+[ensemble]
+bandwidth_hz = 2000.0
+offsets = 3
+[solve]
+starts = 2
+max_iterations = 4
+[output]
+figures = false
+"""
+# The command line, with a checkpoint after every iteration, and a word on stdout when the search begins.
+RUNNER = """
+import functools, sys, time
+from exactgrad.pulses import design
+design.Budget = functools.partial(design.Budget, checkpoint_every_s=0.0)
+if {announce!r}:
+    begun = getattr(design, {announce!r})
+    def announced(*given, **named):
+        print("ready", flush=True)
+        time.sleep({pause})
+        return begun(*given, **named)
+    setattr(design, {announce!r}, announced)
+from exactgrad.cli.main import main
+sys.exit(main())
+"""
+
+
+def command(*words, announce="run", pause=0.0, before="", **options) -> subprocess.Popen:
+    """Start the command line as a process of its own."""
+    script = before + RUNNER.format(announce=announce, pause=pause)
+    return subprocess.Popen(
+        [sys.executable, "-c", script, *map(str, words)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONDONTWRITEBYTECODE": "1"},
+        **options,
+    )
+
+
+def ready(process: subprocess.Popen) -> None:
+    assert process.stdout.readline() == "ready\n", process.stderr.read()
+
+
+def kill(process: subprocess.Popen) -> int:
+    process.kill()
+    process.communicate()
+    return process.returncode
+
+
+def ended(process: subprocess.Popen) -> tuple[int, str, str]:
+    out, err = process.communicate(timeout=60)
+    return process.returncode, out, err
+
+
+def resumed(folder) -> int:
+    """Resume in this process."""
+    return main(["resume", str(folder)])
+
+
+def x_of(folder) -> bytes:
+    return read_hdf5(folder / "result.h5")[0]["x"].tobytes()
+
+
+def summary_of(folder) -> dict:
+    return json.loads((folder / "summary.json").read_text())
+
+
+def content(folder) -> dict[str, bytes]:
+    return {name: (folder / name).read_bytes() for name in sorted(os.listdir(folder))}
+
+
+def assert_whole(folder) -> None:
+    """Every file that has its name is complete."""
+    for name in os.listdir(folder):
+        if ".tmp-" in name or name == ".lock":
+            continue
+        path = folder / name
+        if path.suffix in (".h5", ".1"):
+            read_hdf5(path)
+        elif path.suffix == ".json":
+            json.loads(path.read_text())
+        elif path.suffix == ".pk":
+            assert path.read_text().endswith("##END=\n")
+        elif path.suffix == ".html":
+            assert path.read_text().rstrip().endswith("</html>")
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(tmp_path_factory):
+    """The job's folder, and its run folder after a run that nothing disturbed."""
+    home = tmp_path_factory.mktemp("home")
+    (home / "job.toml").write_text(JOB)
+    (home / "tiny.toml").write_text(TINY)
+    assert main(["pulse", "design", str(home / "job.toml"), "--out", str(home / "out")]) == 3
+    assert main(["pulse", "design", str(home / "tiny.toml"), "--out", str(home / "tiny")]) == 3
+    return home
+
+
+class TestKill:
+    def test_nine_kills_at_random_moments_change_no_bit_of_the_result(self, uninterrupted, tmp_path):
+        """Of one run, resumed after each of them."""
+        rng = np.random.default_rng(20261121)
+        out = tmp_path / "out"
+        words = ["pulse", "design", uninterrupted / "job.toml", "--out", out]
+        killed = 0
+        for _ in range(9):
+            process = command(*words)
+            ready(process)
+            time.sleep(rng.uniform(0.0, 0.25))
+            killed += kill(process) == -signal.SIGKILL
+            assert not (out / "summary.json").exists() or killed < 9
+            assert_whole(out)
+            words = ["resume", out]
+        assert killed >= 8
+        assert resumed(out) == 3
+        assert x_of(out) == x_of(uninterrupted / "out")
+        assert summary_of(out)["iterations"] == summary_of(uninterrupted / "out")["iterations"]
+        assert (out / "pulse.csv").read_bytes() == (uninterrupted / "out" / "pulse.csv").read_bytes()
+
+    def test_a_kill_before_the_run_began(self, uninterrupted, tmp_path):
+        process = command(
+            "pulse", "design", uninterrupted / "job.toml", "--out", tmp_path / "out", announce="hold_folder"
+        )
+        ready(process)
+        assert kill(process) == -signal.SIGKILL
+        assert not (tmp_path / "out").exists()
+
+    def test_a_kill_at_every_step_of_writing_changes_no_bit_of_the_result(self, uninterrupted, tmp_path):
+        """Each write, each sync and each rename of a run is its last act once; half a write counts as one."""
+        script = tmp_path / "boundaries.py"
+        script.write_text(BOUNDARIES)
+        done = subprocess.run(
+            [sys.executable, str(script), str(uninterrupted / "tiny.toml"), str(tmp_path)],
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+        killed, unharmed = map(int, done.stdout.split())
+        assert killed >= 40 and unharmed == 1  # the last one met no more act to die at
+        expected = x_of(uninterrupted / "tiny")
+        for folder in tmp_path.glob("run*"):
+            assert x_of(folder) == expected
+            assert_whole(folder)
+            assert summary_of(folder)["status"] == "budget"
+
+
+BOUNDARIES = """
+import functools, os, signal, sys
+from pathlib import Path
+from exactgrad.pulses import design
+design.Budget = functools.partial(design.Budget, checkpoint_every_s=0.0)
+job, base = Path(sys.argv[1]), Path(sys.argv[2])
+design.design(job, base / "warm", threads=1)  # so that the children share what is loaded
+
+def in_child(work):
+    child = os.fork()
+    if child == 0:
+        try:
+            work()
+            os._exit(0)
+        except BaseException as error:
+            print(type(error).__name__, error, file=sys.stderr)
+            os._exit(1)
+    return os.waitpid(child, 0)[1]
+
+def doomed(act, folder):
+    left = [act]
+    def mortal(function, half=None):
+        def acting(*given):
+            left[0] -= 1
+            if left[0] < 0:
+                if half:
+                    half(*given)
+                os.kill(os.getpid(), signal.SIGKILL)
+            return function(*given)
+        return acting
+    write = Path.write_bytes
+    Path.write_bytes = mortal(write, lambda path, data: write(path, bytes(data)[: len(data) // 2]))
+    os.fsync, os.replace = mortal(os.fsync), mortal(os.replace)
+    design.design(job, folder, threads=1)
+
+killed = 0
+for act in range(400):
+    folder = base / f"run{act}"
+    status = in_child(lambda: doomed(act, folder))
+    if not os.WIFSIGNALED(status):
+        assert status == 0
+        break
+    assert os.WTERMSIG(status) == signal.SIGKILL
+    killed += 1
+    begun = (folder / "run.json").exists()
+    carry_on = (lambda: design.resume(folder)) if begun else (lambda: design.design(job, folder, threads=1))
+    assert in_child(carry_on) == 0, act
+print(killed, act - killed + 1)
+"""
+
+
+class TestSignals:
+    @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+    def test_the_best_pulse_is_kept_and_the_run_goes_on_from_there(self, uninterrupted, tmp_path, number, code):
+        out = tmp_path / "out"
+        process = command("pulse", "design", uninterrupted / "job.toml", "--out", out, "--json")
+        ready(process)
+        time.sleep(0.1)
+        process.send_signal(number)
+        returned, stdout, stderr = ended(process)
+        assert returned == code, stderr
+        summary = json.loads(stdout)
+        assert summary == summary_of(out)
+        assert (summary["status"], summary["signal"]) == ("interrupted", number.name)
+        assert summary["message"] == "interrupted; the best result so far was kept"
+        assert [Path(path).name for path in summary["pulse_files"]] == ["pulse.pk", "pulse.csv"]
+        assert summary["iterations"] < summary_of(uninterrupted / "out")["iterations"]
+        assert_whole(out)
+        assert resumed(out) == 3
+        assert x_of(out) == x_of(uninterrupted / "out")
+        assert "signal" not in summary_of(out)
+
+    def test_a_signal_while_results_are_written_waits_for_them(self, uninterrupted, tmp_path):
+        out = tmp_path / "out"
+        process = command("pulse", "design", uninterrupted / "tiny.toml", "--out", out, announce="finish", pause=0.5)
+        ready(process)
+        process.send_signal(signal.SIGINT)
+        returned, _, stderr = ended(process)
+        assert returned == 3, stderr
+        assert x_of(out) == x_of(uninterrupted / "tiny")
+
+    def test_a_second_signal_ends_it_at_once_and_the_run_can_be_resumed(self, uninterrupted, tmp_path):
+        out = tmp_path / "out"
+        process = command("pulse", "design", uninterrupted / "tiny.toml", "--out", out, announce="finish", pause=20.0)
+        ready(process)
+        process.send_signal(signal.SIGINT)
+        time.sleep(0.2)
+        process.send_signal(signal.SIGINT)
+        returned, _, stderr = ended(process)
+        assert returned == 130
+        assert stderr == "error: interrupted\n"
+        assert not (out / "summary.json").exists()
+        assert resumed(out) == 3
+        assert x_of(out) == x_of(uninterrupted / "tiny")
+
+    def test_an_interrupted_resume(self, uninterrupted, tmp_path):
+        out = tmp_path / "out"
+        for words in (["pulse", "design", uninterrupted / "job.toml", "--out", out], ["resume", out]):
+            process = command(*words)
+            ready(process)
+            process.send_signal(signal.SIGTERM)
+            assert ended(process)[0] == 143
+        assert resumed(out) == 3
+        assert x_of(out) == x_of(uninterrupted / "out")
+
+
+class TestBudgets:
+    def test_time_used_up_is_3_and_the_rest_comes_with_more(self, uninterrupted, tmp_path):
+        out = tmp_path / "out"
+        job = str(uninterrupted / "job.toml")
+        assert main(["pulse", "design", job, "--out", str(out), "--max-seconds", "0.001"]) == 3
+        assert summary_of(out)["message"] == "the time budget was used up"
+        assert_whole(out)
+        assert main(["resume", str(out), "--max-seconds", "1000"]) == 3
+        assert summary_of(out)["message"] == "the iteration budget was used up"
+        assert x_of(out) == x_of(uninterrupted / "out")
+
+    def test_resume_without_more_changes_nothing_of_the_pulse(self, uninterrupted, tmp_path):
+        out = tmp_path / "out"
+        assert main(["pulse", "design", str(uninterrupted / "tiny.toml"), "--out", str(out)]) == 3
+        assert main(["resume", str(out)]) == 3
+        assert x_of(out) == x_of(uninterrupted / "tiny")
+
+    def test_another_number_of_threads_changes_no_bit(self, uninterrupted, tmp_path):
+        out = tmp_path / "out"
+        words = ["pulse", "design", str(uninterrupted / "job.toml"), "--out", str(out), "--threads", "1"]
+        assert main([*words, "--max-seconds", "0.05"]) == 3
+        assert main(["resume", str(out), "--max-seconds", "1000", "--threads", "3"]) == 3
+        assert x_of(out) == x_of(uninterrupted / "out")
+
+
+class TestDamagedCheckpoint:
+    @pytest.fixture
+    def stopped(self, uninterrupted, tmp_path):
+        """A run folder with two checkpoints and no results."""
+        out = tmp_path / "out"
+        process = command("pulse", "design", uninterrupted / "job.toml", "--out", out)
+        ready(process)
+        while not (out / "checkpoint.h5.1").exists():
+            time.sleep(0.005)
+        kill(process)
+        return out
+
+    def test_the_one_before_serves_as_well(self, uninterrupted, stopped):
+        newest = max(stopped.glob("checkpoint.h5*"), key=lambda path: path.stat().st_mtime_ns)
+        data = bytearray(newest.read_bytes())
+        data[len(data) // 2] ^= 4
+        newest.write_bytes(bytes(data))
+        assert resumed(stopped) == 3
+        assert x_of(stopped) == x_of(uninterrupted / "out")
+
+    def test_none_that_is_whole_is_one_line(self, stopped, capsys):
+        for path in stopped.glob("checkpoint.h5*"):
+            path.write_bytes(path.read_bytes()[:-SEAL_BYTES])
+        before = content(stopped)
+        assert resumed(stopped) == 2
+        assert_one_line(capsys.readouterr().err, "damaged or cut off")
+        assert content(stopped) == before
+
+    def test_a_checkpoint_of_another_job_is_refused(self, stopped, capsys):
+        description = json.loads((stopped / "run.json").read_text())
+        description["job"]["pulse"]["step_us"] = 4.0
+        (stopped / "run.json").write_text(json.dumps(description))
+        assert resumed(stopped) == 2
+        assert_one_line(capsys.readouterr().err, "belongs to another job")
+
+
+def assert_one_line(err: str, message: str) -> None:
+    assert err.startswith("error: ") and err.count("\n") == 1, err
+    assert message in err
+
+
+class TestTwoRuns:
+    def test_on_one_folder_at_once(self, uninterrupted, tmp_path, capsys):
+        out = tmp_path / "out"
+        first = command("pulse", "design", uninterrupted / "job.toml", "--out", out, pause=20.0)
+        try:
+            ready(first)
+            before = content(out)
+            assert main(["pulse", "design", str(uninterrupted / "job.toml"), "--out", str(out)]) == 2
+            assert_one_line(capsys.readouterr().err, "holds an unfinished run")
+            assert resumed(out) == 2
+            assert_one_line(capsys.readouterr().err, "another run is using this folder")
+            assert content(out) == before
+        finally:
+            kill(first)
+        assert resumed(out) == 3
+
+    def test_two_that_begin_together(self, uninterrupted, tmp_path):
+        """One of them gets the folder, and it ends as if it had been alone."""
+        words = ["pulse", "design", uninterrupted / "tiny.toml", "--out", tmp_path / "out"]
+        both = [command(*words, announce="hold_folder", pause=0.3) for _ in range(2)]
+        for process in both:
+            ready(process)
+        results = sorted((ended(process) for process in both), key=lambda result: result[0])
+        assert [code for code, _, _ in results] == [2, 3]
+        assert_one_line(results[0][2], "another run is using this folder" if "another" in results[0][2] else "holds")
+        assert x_of(tmp_path / "out") == x_of(uninterrupted / "tiny")
+
+    def test_on_a_folder_with_results(self, uninterrupted, tmp_path, capsys):
+        before = content(uninterrupted / "tiny")
+        assert main(["pulse", "design", str(uninterrupted / "tiny.toml"), "--out", str(uninterrupted / "tiny")]) == 2
+        assert_one_line(capsys.readouterr().err, "holds the results of a run")
+        assert content(uninterrupted / "tiny") == before
+
+
+class TestFullDisk:
+    @pytest.mark.parametrize("limit", [0, 200, 1500, 4000, 8000, 30_000])
+    def test_it_is_one_line_and_what_is_there_is_whole(self, uninterrupted, tmp_path, limit, capsys):
+        out = tmp_path / "out"
+        before = f"import resource; resource.setrlimit(resource.RLIMIT_FSIZE, ({limit}, {limit}))\n"
+        process = command("pulse", "design", uninterrupted / "tiny.toml", "--out", out, announce="", before=before)
+        code, stdout, stderr = ended(process)
+        assert (code, stdout) == (2, "")
+        assert_one_line(stderr, "cannot be written: File too large")
+        assert not (out / "summary.json").exists()
+        assert not [name for name in os.listdir(out) if ".tmp-" in name]
+        assert_whole(out)
+        if (out / "run.json").exists():  # then there is room again
+            assert resumed(out) == 3
+        else:
+            assert main(["pulse", "design", str(uninterrupted / "tiny.toml"), "--out", str(out)]) == 3
+        assert x_of(out) == x_of(uninterrupted / "tiny")
+
+    def test_convert(self, uninterrupted, tmp_path):
+        before = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (100, 100))\n"
+        source, to = uninterrupted / "tiny" / "pulse.pk", tmp_path / "a.csv"
+        code, stdout, stderr = ended(command("pulse", "convert", source, to, announce="", before=before))
+        assert (code, stdout) == (2, "")
+        assert_one_line(stderr, f"{to}: cannot be written: File too large")
+        assert os.listdir(tmp_path) == []
+
+
+class TestJson:
+    def test_design(self, uninterrupted, tmp_path):
+        """As the installed module, and with nothing else on stdout."""
+        words = ["pulse", "design", uninterrupted / "tiny.toml", "--out", tmp_path / "out", "--json"]
+        done = subprocess.run(
+            [sys.executable, "-m", "exactgrad.cli.main", *map(str, words)],
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        assert done.returncode == 3
+        assert done.stdout.count("\n") == 1
+        assert json.loads(done.stdout) == summary_of(tmp_path / "out")
+
+    def test_without_it_stdout_is_empty(self, uninterrupted, tmp_path, capsys):
+        pulse = str(uninterrupted / "tiny" / "pulse.pk")
+        job, out = str(uninterrupted / "tiny.toml"), str(tmp_path / "out")
+        for words, code in (
+            (["pulse", "design", job, "--out", out], 3),
+            (["resume", out], 3),
+            (["pulse", "evaluate", pulse, "--target", "transfer:z,x"], 0),
+            (["pulse", "convert", pulse, str(tmp_path / "a.csv")], 0),
+        ):
+            assert main(words) == code
+            found = capsys.readouterr()
+            assert found.out == ""
+            assert found.err
+
+    def test_resume_evaluate_convert(self, uninterrupted, tmp_path, capsys):
+        pulse = str(uninterrupted / "tiny" / "pulse.pk")
+        for words, name in (
+            (["resume", str(uninterrupted / "tiny")], "design"),
+            (["pulse", "evaluate", pulse, "--target", "transfer:z,x"], "evaluate"),
+            (["pulse", "convert", pulse, str(tmp_path / "a.csv")], "convert"),
+        ):
+            main([*words, "--json"])
+            out = capsys.readouterr().out
+            assert out.count("\n") == 1
+            found = json.loads(out)
+            assert (found["system"], found["command"]) == ("pulses", name)
+            assert found["version"] and found["status"] and found["message"]
+
+    def test_a_wrong_job_leaves_stdout_empty(self, tmp_path, capsys):
+        (tmp_path / "job.toml").write_text(TINY.replace("step_us = 4.0", "step_us = 7.0"))
+        assert main(["pulse", "design", str(tmp_path / "job.toml"), "--out", str(tmp_path / "out"), "--json"]) == 2
+        found = capsys.readouterr()
+        assert found.out == ""
+        assert_one_line(found.err, "pulse.step_us = 7 us")
+
+
+def test_assert_whole_would_see_a_half_written_file(tmp_path):
+    """The check that the tests above rest on."""
+    for name, data in (("a.h5", b"\x89HDF"), ("a.json", b"{"), ("a.pk", b"##TITLE="), ("a.html", b"<html>")):
+        (tmp_path / name).write_bytes(data)
+        with pytest.raises((FormatError, ValueError, AssertionError)):
+            assert_whole(tmp_path)
+        with contextlib.suppress(FileNotFoundError):
+            (tmp_path / name).unlink()
