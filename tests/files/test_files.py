@@ -445,7 +445,7 @@ def test_truncated(tmp_path):
     data = path.read_bytes()
     for size in (50, 500, len(data) // 2, len(data) - 1):
         path.write_bytes(data[:size])
-        with pytest.raises(FormatError, match="not a readable HDF5 file|damaged HDF5 file"), open_guarded(path):
+        with pytest.raises(FormatError, match=r"not a readable HDF5 file|damaged HDF5 file"), open_guarded(path):
             pass
 
 

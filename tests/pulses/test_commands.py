@@ -5,13 +5,13 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from exactgrad.cli.main import main
@@ -20,20 +20,20 @@ from exactgrad.files import SEAL_BYTES, read_hdf5
 
 JOB = """
 [pulse]
-duration_us = 400.0
+duration_us = 300.0
 step_us = 2.0
 [target]
 transfer = ["z", "x"]
 [ensemble]
 bandwidth_hz = 8000.0
-offsets = 15
+offsets = 11
 b1_spread = 0.1
 b1_points = 3
 [limits]
 peak_hz = 6000.0
 [solve]
-starts = 4
-max_iterations = 100
+starts = 3
+max_iterations = 60
 seed = 7
 [output]
 figures = false
@@ -48,8 +48,8 @@ transfer = ["z", "x"]
 bandwidth_hz = 2000.0
 offsets = 3
 [solve]
-starts = 2
-max_iterations = 4
+starts = 1
+max_iterations = 2
 [output]
 figures = false
 """
@@ -142,105 +142,132 @@ def uninterrupted(tmp_path_factory):
     return home
 
 
+# Children of one process that has loaded everything: what they do is done soon, and a kill is a kill.
+CHILDREN = """
+import functools, os, random, signal, sys, time
+from pathlib import Path
+from exactgrad.cli.main import main
+from exactgrad.pulses import design
+design.Budget = functools.partial(design.Budget, checkpoint_every_s=0.0)
+kind, job, base = sys.argv[1], sys.argv[2], Path(sys.argv[3])
+
+def child(work):
+    number = os.fork()
+    if number:
+        return number
+    code = 99
+    try:
+        code = work()
+    finally:
+        os._exit(code)
+
+def run(*words):
+    return lambda: main([*map(str, words), "--json"])
+
+def finish(folder):
+    words = ("resume", folder) if (folder / "run.json").exists() else ("pulse", "design", job, "--out", folder)
+    assert os.waitstatus_to_exitcode(os.waitpid(child(run(*words)), 0)[1]) == 3, folder
+
+def at_random_moments():
+    rng, killed, attempt = random.Random(20261121), 0, 0
+    began = time.monotonic()
+    finish(base / "whole")
+    span = time.monotonic() - began
+    while killed < 8:
+        attempt += 1
+        assert attempt < 40
+        folder = base / f"run{attempt}"
+        number = child(run("pulse", "design", job, "--out", folder))
+        time.sleep(rng.uniform(0, span))
+        os.kill(number, signal.SIGKILL)
+        if os.WIFSIGNALED(os.waitpid(number, 0)[1]):
+            killed += 1
+            finish(folder)
+    return killed
+
+def mortal(left, function, half=None):
+    def acting(*given):
+        left[0] -= 1
+        if left[0] < 0:
+            if half:
+                half(*given)
+            os.kill(os.getpid(), signal.SIGKILL)
+        return function(*given)
+    return acting
+
+def doomed(act, folder):
+    left, write = [act], Path.write_bytes
+    Path.write_bytes = mortal(left, write, lambda path, data: write(path, bytes(data)[: len(data) // 2]))
+    os.fsync, os.replace = mortal(left, os.fsync), mortal(left, os.replace)
+    return run("pulse", "design", job, "--out", folder)()
+
+def at_every_act():
+    for act in range(400):
+        folder = base / f"run{act}"
+        status = os.waitpid(child(lambda: doomed(act, folder)), 0)[1]
+        if not os.WIFSIGNALED(status):
+            assert os.waitstatus_to_exitcode(status) == 3
+            return act
+        finish(folder)
+
+print("killed", at_random_moments() if kind == "random" else at_every_act())
+"""
+
+
+def killed_children(kind: str, job: Path, folder: Path) -> int:
+    done = subprocess.run(
+        [sys.executable, "-c", CHILDREN, kind, str(job), str(folder)],
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return int(done.stdout.splitlines()[-1].removeprefix("killed "))
+
+
 class TestKill:
-    def test_nine_kills_at_random_moments_change_no_bit_of_the_result(self, uninterrupted, tmp_path):
-        """Of one run, resumed after each of them."""
-        rng = np.random.default_rng(20261121)
+    def test_at_eight_random_moments(self, uninterrupted, tmp_path):
+        assert killed_children("random", uninterrupted / "job.toml", tmp_path) == 8
+        for folder in tmp_path.glob("run*"):
+            assert_as_uninterrupted(folder, uninterrupted / "out")
+
+    def test_at_every_write_sync_and_rename(self, uninterrupted, tmp_path):
+        """Each is the last act of a run once; half a write counts as one."""
+        assert killed_children("acts", uninterrupted / "tiny.toml", tmp_path) >= 40
+        for folder in tmp_path.glob("run*"):
+            assert_as_uninterrupted(folder, uninterrupted / "tiny")
+
+    def test_again_and_again(self, uninterrupted, tmp_path):
+        """The command line itself, and each time what it resumes."""
         out = tmp_path / "out"
         words = ["pulse", "design", uninterrupted / "job.toml", "--out", out]
-        killed = 0
-        for _ in range(9):
+        for pause in (0.05, 0.0, 0.15):
             process = command(*words)
             ready(process)
-            time.sleep(rng.uniform(0.0, 0.25))
-            killed += kill(process) == -signal.SIGKILL
-            assert not (out / "summary.json").exists() or killed < 9
+            time.sleep(pause)
+            assert kill(process) == -signal.SIGKILL
+            assert not (out / "summary.json").exists()
             assert_whole(out)
             words = ["resume", out]
-        assert killed >= 8
         assert resumed(out) == 3
-        assert x_of(out) == x_of(uninterrupted / "out")
-        assert summary_of(out)["iterations"] == summary_of(uninterrupted / "out")["iterations"]
-        assert (out / "pulse.csv").read_bytes() == (uninterrupted / "out" / "pulse.csv").read_bytes()
+        assert_as_uninterrupted(out, uninterrupted / "out")
 
-    def test_a_kill_before_the_run_began(self, uninterrupted, tmp_path):
-        process = command(
-            "pulse", "design", uninterrupted / "job.toml", "--out", tmp_path / "out", announce="hold_folder"
-        )
+    def test_before_the_run_began(self, uninterrupted, tmp_path):
+        words = ["pulse", "design", uninterrupted / "job.toml", "--out", tmp_path / "out"]
+        process = command(*words, announce="hold_folder", pause=20.0)
         ready(process)
         assert kill(process) == -signal.SIGKILL
         assert not (tmp_path / "out").exists()
 
-    def test_a_kill_at_every_step_of_writing_changes_no_bit_of_the_result(self, uninterrupted, tmp_path):
-        """Each write, each sync and each rename of a run is its last act once; half a write counts as one."""
-        script = tmp_path / "boundaries.py"
-        script.write_text(BOUNDARIES)
-        done = subprocess.run(
-            [sys.executable, str(script), str(uninterrupted / "tiny.toml"), str(tmp_path)],
-            capture_output=True,
-            text=True,
-            timeout=120,
-            check=False,
-        )
-        assert done.returncode == 0, done.stderr
-        killed, unharmed = map(int, done.stdout.split())
-        assert killed >= 40 and unharmed == 1  # the last one met no more act to die at
-        expected = x_of(uninterrupted / "tiny")
-        for folder in tmp_path.glob("run*"):
-            assert x_of(folder) == expected
-            assert_whole(folder)
-            assert summary_of(folder)["status"] == "budget"
 
-
-BOUNDARIES = """
-import functools, os, signal, sys
-from pathlib import Path
-from exactgrad.pulses import design
-design.Budget = functools.partial(design.Budget, checkpoint_every_s=0.0)
-job, base = Path(sys.argv[1]), Path(sys.argv[2])
-design.design(job, base / "warm", threads=1)  # so that the children share what is loaded
-
-def in_child(work):
-    child = os.fork()
-    if child == 0:
-        try:
-            work()
-            os._exit(0)
-        except BaseException as error:
-            print(type(error).__name__, error, file=sys.stderr)
-            os._exit(1)
-    return os.waitpid(child, 0)[1]
-
-def doomed(act, folder):
-    left = [act]
-    def mortal(function, half=None):
-        def acting(*given):
-            left[0] -= 1
-            if left[0] < 0:
-                if half:
-                    half(*given)
-                os.kill(os.getpid(), signal.SIGKILL)
-            return function(*given)
-        return acting
-    write = Path.write_bytes
-    Path.write_bytes = mortal(write, lambda path, data: write(path, bytes(data)[: len(data) // 2]))
-    os.fsync, os.replace = mortal(os.fsync), mortal(os.replace)
-    design.design(job, folder, threads=1)
-
-killed = 0
-for act in range(400):
-    folder = base / f"run{act}"
-    status = in_child(lambda: doomed(act, folder))
-    if not os.WIFSIGNALED(status):
-        assert status == 0
-        break
-    assert os.WTERMSIG(status) == signal.SIGKILL
-    killed += 1
-    begun = (folder / "run.json").exists()
-    carry_on = (lambda: design.resume(folder)) if begun else (lambda: design.design(job, folder, threads=1))
-    assert in_child(carry_on) == 0, act
-print(killed, act - killed + 1)
-"""
+def assert_as_uninterrupted(folder, whole) -> None:
+    assert_whole(folder)
+    assert x_of(folder) == x_of(whole)
+    assert (folder / "pulse.csv").read_bytes() == (whole / "pulse.csv").read_bytes()
+    found, expected = summary_of(folder), summary_of(whole)
+    for key in ("status", "message", "loss", "quality", "iterations", "evaluations", "start"):
+        assert found[key] == expected[key], key
 
 
 class TestSignals:
@@ -249,7 +276,6 @@ class TestSignals:
         out = tmp_path / "out"
         process = command("pulse", "design", uninterrupted / "job.toml", "--out", out, "--json")
         ready(process)
-        time.sleep(0.1)
         process.send_signal(number)
         returned, stdout, stderr = ended(process)
         assert returned == code, stderr
@@ -261,7 +287,7 @@ class TestSignals:
         assert summary["iterations"] < summary_of(uninterrupted / "out")["iterations"]
         assert_whole(out)
         assert resumed(out) == 3
-        assert x_of(out) == x_of(uninterrupted / "out")
+        assert_as_uninterrupted(out, uninterrupted / "out")
         assert "signal" not in summary_of(out)
 
     def test_a_signal_while_results_are_written_waits_for_them(self, uninterrupted, tmp_path):
@@ -275,7 +301,9 @@ class TestSignals:
 
     def test_a_second_signal_ends_it_at_once_and_the_run_can_be_resumed(self, uninterrupted, tmp_path):
         out = tmp_path / "out"
-        process = command("pulse", "design", uninterrupted / "tiny.toml", "--out", out, announce="finish", pause=20.0)
+        process = command(
+            "pulse", "design", uninterrupted / "tiny.toml", "--out", out, "--json", announce="finish", pause=20.0
+        )
         ready(process)
         process.send_signal(signal.SIGINT)
         time.sleep(0.2)
@@ -333,10 +361,12 @@ class TestDamagedCheckpoint:
         while not (out / "checkpoint.h5.1").exists():
             time.sleep(0.005)
         kill(process)
+        if not (out / "checkpoint.h5").exists():  # the kill came between two renames
+            shutil.copy(out / "checkpoint.h5.1", out / "checkpoint.h5")
         return out
 
     def test_the_one_before_serves_as_well(self, uninterrupted, stopped):
-        newest = max(stopped.glob("checkpoint.h5*"), key=lambda path: path.stat().st_mtime_ns)
+        newest = stopped / "checkpoint.h5"
         data = bytearray(newest.read_bytes())
         data[len(data) // 2] ^= 4
         newest.write_bytes(bytes(data))
@@ -399,11 +429,13 @@ class TestTwoRuns:
 
 
 class TestFullDisk:
-    @pytest.mark.parametrize("limit", [0, 200, 1500, 4000, 8000, 30_000])
+    @pytest.mark.parametrize("limit", [50, 400, 1500, 4000, 9000, 30_000])
     def test_it_is_one_line_and_what_is_there_is_whole(self, uninterrupted, tmp_path, limit, capsys):
         out = tmp_path / "out"
         before = f"import resource; resource.setrlimit(resource.RLIMIT_FSIZE, ({limit}, {limit}))\n"
-        process = command("pulse", "design", uninterrupted / "tiny.toml", "--out", out, announce="", before=before)
+        process = command(
+            "pulse", "design", uninterrupted / "tiny.toml", "--out", out, "--json", announce="", before=before
+        )
         code, stdout, stderr = ended(process)
         assert (code, stdout) == (2, "")
         assert_one_line(stderr, "cannot be written: File too large")

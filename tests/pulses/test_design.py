@@ -30,10 +30,11 @@ BASE = {
     "solve": {"starts": 2, "max_iterations": 12, "seed": 3},
     "output": {"figures": False},
 }
-CONTRACT = (
-    "system command version status message seconds evaluations iterations loss quality quality_min quality_dense_mean "
-    "quality_dense_min quality_dense_p01 peak_hz rms_hz energy_hz2_s duration_us steps certificate_error pulse_files"
-).split()
+CONTRACT = {
+    *("system", "command", "version", "status", "message", "seconds", "evaluations", "iterations", "loss"),
+    *("quality", "quality_min", "quality_dense_mean", "quality_dense_min", "quality_dense_p01", "peak_hz", "rms_hz"),
+    *("energy_hz2_s", "duration_us", "steps", "certificate_error", "pulse_files"),
+}
 FILES = {"run.json", "result.h5", "summary.json", "report.html", ".lock"}
 
 
@@ -122,14 +123,14 @@ def test_a_design(tmp_path, capsys, case):
 
 def check_summary(summary, folder):
     assert json.loads((folder / "summary.json").read_text()) == summary
+    assert summary.keys() >= CONTRACT
     for key in CONTRACT:
-        assert key in summary
         assert not isinstance(summary[key], float) or math.isfinite(summary[key]), key
     assert (summary["system"], summary["command"]) == ("pulses", "design")
     assert summary["status"] in ("converged", "budget")
     assert summary["quality_min"] <= summary["quality"] <= 1 + 1e-12
     assert summary["quality_dense_min"] <= summary["quality_dense_p01"] <= summary["quality_dense_mean"] <= 1 + 1e-12
-    assert FILES <= set(os.listdir(folder))
+    assert set(os.listdir(folder)) >= FILES
     assert not [name for name in os.listdir(folder) if "tmp" in name]
     assert summary["pulse_files"]
     assert all(os.path.isfile(path) and os.path.isabs(path) for path in summary["pulse_files"])

@@ -156,13 +156,19 @@ def test_reproduce_gives_columns_rows_and_a_verdict(monkeypatch):
 
 
 def test_table6_is_a_table_too(monkeypatch):
-    from exactgrad.pulses.reference.table6 import table6
-
-    monkeypatch.setattr(paper, "table6", lambda: table6(repeats=1)[:1])
+    timed = {
+        "name": "dR/dtheta_x",
+        "coordinates": "cartesian",
+        "method": "analytical",
+        "calls": "whole array",
+        "microseconds_per_1000": 123.0,
+        "paper_laptop_us": 325.9,
+        "paper_workstation_us": None,
+    }
+    monkeypatch.setattr(paper, "table6", lambda: [timed])  # the timing itself takes most of a minute
     summary = paper.reproduce("table6")
     assert summary["status"] == "reached" and len(summary["rows"][0]) == len(summary["columns"])
-    number, derivative, _, _, ours_us, laptop_us, _ = summary["rows"][0]
-    assert (number, derivative, laptop_us) == (1, "dR/dtheta_x, cartesian", 325.9) and ours_us > 0
+    assert summary["rows"] == [[1, "dR/dtheta_x, cartesian", "analytical", "whole array", 123.0, 325.9, None]]
 
 
 @pytest.mark.parametrize("name, row", [("table5", None), ("table8", 0), ("table8", 9), ("table6", 1)])

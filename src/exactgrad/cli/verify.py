@@ -35,7 +35,7 @@ def verify(
     if as_json:
         console.print_json(
             {
-                "system": system or "all",
+                "system": chosen[0].name if system else "all",
                 "command": "verify",
                 "version": __version__,
                 "status": "ok" if passed == len(every) else "failed",

@@ -18,7 +18,7 @@ from exactgrad.core.solve import total_loss
 from exactgrad.core.transforms import Transform
 
 GRADIENT_TOLERANCE = 1e-8
-HESSIAN_TOLERANCE = 1e-7  # of differences of the gradient, whose rounding is relative to all of it
+HESSIAN_TOLERANCE = 1e-8  # of differences of the gradient, whose rounding is relative to all of it
 SYMMETRY_TOLERANCE = 1e-11
 DOT_TOLERANCE = 1e-12
 SLOPE_TOLERANCE = 0.05

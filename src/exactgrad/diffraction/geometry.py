@@ -1,0 +1,140 @@
+"""Where the field's programs say a detector stands: their axes, their beam centres, and about what it pivots.
+
+Units: metres, radians. F and S are positions along the fast and slow axis from the outer corner of the first pixel.
+
+A detector is described at rest (all rotations zero), then turned about the fixed x, y and z axis, then swung by
+two-theta. About the sample, everything turns; about the beam, the axes turn and the direct beam keeps its pixel.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from exactgrad.diffraction.detector import Detector
+from exactgrad.errors import InputError, require_range
+from exactgrad.rotations import euler, maps
+
+X, Y, Z = (1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0, 1.0)
+MINUS_X, MINUS_Y, MINUS_Z = (-1.0, 0.0, 0.0), (0.0, -1.0, 0.0), (0.0, 0.0, -1.0)
+MOST_TILTED = 1e-6  # cosine of beam and normal below which a distance along the beam says nothing
+
+
+@dataclass(frozen=True)
+class Convention:
+    """A program's axes at rest, and its pivot ("beam" or "sample")."""
+
+    name: str
+    beam: tuple[float, float, float]
+    fast: tuple[float, float, float]
+    slow: tuple[float, float, float]
+    normal: tuple[float, float, float]
+    twotheta: tuple[float, float, float]
+    polarization: tuple[float, float, float]
+    spindle: tuple[float, float, float]
+    pivot: str
+
+    def default_centre(self, size_f: float, size_s: float, pixel: float) -> tuple[float, float]:
+        """Return the (Xbeam, Ybeam) that this convention takes for a detector of that size, all in metres."""
+        return {
+            "mosflm": ((size_s + pixel) / 2, (size_f + pixel) / 2),
+            "denzo": ((size_s + pixel) / 2, (size_f + pixel) / 2),
+            "adxv": ((size_f + pixel) / 2, (size_s - pixel) / 2),
+        }.get(self.name, (size_f / 2, size_s / 2))
+
+    def beam_position(self, x: float, y: float, size_s: float, pixel: float) -> tuple[float, float]:
+        """Return (F, S) of a beam centre (Xbeam, Ybeam) of this convention.
+
+        Examples
+        --------
+        MOSFLM swaps the axes and counts from the middle of the first pixel:
+
+        >>> CONVENTIONS["mosflm"].beam_position(0.02, 0.03, size_s=0.1, pixel=0.002)
+        (0.031, 0.021)
+        """
+        return {
+            "mosflm": (y + pixel / 2, x + pixel / 2),
+            "denzo": (y, x),
+            "adxv": (x, size_s - y),
+        }.get(self.name, (x, y))
+
+
+CONVENTIONS = {
+    c.name: c
+    for c in (
+        Convention("mosflm", X, Z, MINUS_Y, X, MINUS_Z, Z, Z, "beam"),
+        Convention("denzo", X, Z, MINUS_Y, X, MINUS_Z, Z, Z, "beam"),
+        Convention("adxv", Z, X, MINUS_Y, Z, MINUS_X, X, X, "beam"),
+        Convention("xds", Z, X, Y, Z, X, X, X, "sample"),
+        Convention("dials", Z, X, Y, Z, Y, Y, Y, "sample"),
+        Convention("custom", X, Z, MINUS_Y, X, Y, Z, Z, "beam"),
+    )
+}
+
+
+@dataclass(frozen=True)
+class Placement:
+    """A detector as its user describes it.
+
+    Attributes
+    ----------
+    beam, fast, slow, normal, twotheta_axis : ndarray, shape (3,)
+        Unit vectors at rest.
+    pivot : str
+        "beam" or "sample".
+    beam_position, near_position : (float, float)
+        (F, S) of the direct beam, used by the pivot of that name, and of the point nearest to the sample.
+    distance_m : float
+        Along the beam, or along the normal if `distance_is_close`.
+    rotation_rad : (float, float, float)
+        About x, y, z.
+    twotheta_rad : float
+    origin : ndarray, or None
+        Outer corner of the first pixel at rest, instead of positions and distance (pivot "sample").
+    """
+
+    beam: np.ndarray
+    fast: np.ndarray
+    slow: np.ndarray
+    normal: np.ndarray
+    twotheta_axis: np.ndarray
+    pivot: str
+    beam_position: tuple[float, float]
+    near_position: tuple[float, float]
+    distance_m: float
+    distance_is_close: bool = False
+    rotation_rad: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    twotheta_rad: float = 0.0
+    origin: Any = None
+
+    def place(self, **rest: Any) -> Detector:
+        """Return the detector where it stands; `rest` goes to `Detector` (pixel_m, pixels, ...).
+
+        Raises
+        ------
+        InputError
+            If a value is out of its range, or the beam runs along the detector's plane.
+        """
+        require_range("distance", self.distance_m, "m", low=1e-6, high=1e6)
+        tilt = euler.to_matrix(np.array(self.rotation_rad), "extrinsic-XYZ")
+        turn = maps.exp(self.twotheta_rad * np.asarray(self.twotheta_axis)) @ tilt
+        fast, slow, normal = (turn @ axis for axis in (self.fast, self.slow, self.normal))
+        cosine = float(self.beam @ (tilt @ self.normal))  # before the swing: what "distance" means does not change
+        if cosine < MOST_TILTED and not (self.pivot == "sample" and self.distance_is_close):
+            raise InputError(f"distance: beam and detector normal have the cosine {cosine:g}; must be >= {MOST_TILTED}")
+        close = self.distance_m if self.distance_is_close else cosine * self.distance_m
+        along = self.distance_m / cosine if self.distance_is_close and cosine else self.distance_m
+        if self.origin is not None:
+            origin = turn @ self.origin
+        elif self.pivot == "beam":
+            f, s = self.beam_position
+            origin = along * self.beam - f * fast - s * slow
+        else:
+            f, s = self.near_position
+            origin = turn @ (close * self.normal - f * self.fast - s * self.slow)
+        nominal = float(origin @ normal) / cosine if cosine else along
+        return Detector(
+            origin=origin, fast=fast, slow=slow, normal=normal, beam=self.beam, distance_m=nominal, **rest
+        )
