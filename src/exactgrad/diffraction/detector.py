@@ -17,7 +17,6 @@ from exactgrad.errors import InputError, require_finite, require_range, require_
 
 MOST_PIXELS = 1 << 28
 MOST_SAMPLES = 1000  # sub-pixels along a side, and layers
-LONGEST_DEPTH = 700.0  # attenuation lengths; beyond, exp underflows
 
 
 @dataclass(frozen=True)
@@ -36,6 +35,8 @@ class Detector:
         Sub-pixels along each side of a pixel.
     thickness_m, attenuation_per_m, layers : float, float, int
         Sensor; no absorption is modelled if the thickness is 0.
+    layer_m : float, or None
+        Depth of one layer; None is thickness/layers, so that the layers are the sensor.
     curved : bool
         True bends the sensor to a sphere around the crystal that touches the flat one at its nearest point; F and S
         are then arc lengths from there.
@@ -69,6 +70,7 @@ class Detector:
     thickness_m: float = 0.0
     attenuation_per_m: float = 0.0
     layers: int = 1
+    layer_m: float | None = None
     curved: bool = False
     point_pixel: bool = False
     roi: tuple[int, int, int, int] | None = None
@@ -94,6 +96,8 @@ class Detector:
         require_range("detector: distance along its normal", self.close_distance_m, "m", low=1e-6, high=1e6)
         require_range("detector.thickness", self.thickness_m, "m", low=0.0, high=1.0)
         require_range("detector.attenuation", self.attenuation_per_m, "1/m", low=0.0, high=1e12)
+        layer = self.thickness_m / self.layers if self.layer_m is None else self.layer_m
+        object.__setattr__(self, "layer_m", require_range("detector.layer", layer, "m", low=0.0, high=1.0))
         beam = self.normal if self.beam is None else unit_vector("detector.beam", self.beam)
         object.__setattr__(self, "beam", beam)
         distance = self.close_distance_m if self.distance_m is None else self.distance_m
@@ -140,10 +144,6 @@ class Detector:
         wanted[inside] = True if self.mask is None else self.mask[inside]
         slow, fast = np.nonzero(wanted)
         return slow, fast
-
-    def layer_step_m(self, c_compat: bool = False) -> float:
-        """Return the thickness of a layer; the C program divides by one layer too few, so that the sum is too thick."""
-        return self.thickness_m / (self.layers - 1 if c_compat and self.layers > 2 else self.layers)
 
 
 def _whole(name: str, value: Any, high: int = MOST_PIXELS) -> int:

@@ -2,9 +2,9 @@
 
 Correct physics is the default. `c_compat` asks for the image of the C program (with its three repairs of 2026 merged):
 solid angle and polarization of a pixel's first sub-pixel and first source, capture fraction of the last layer times
-the sum over layers, layers one step too thick, source weights ignored, and a water background that grows with the
-square of the fluence and is divided by the number of steps. What it does to the crystal (the lattice of triclinic
-cells, the "reciprocal" metric, the "random" orientation) is in the crystal.
+the sum over layers, source weights ignored, and a water background that grows with the square of the fluence and is
+divided by the number of steps. What it does to the crystal (lattice of triclinic cells, "reciprocal" metric, "random"
+orientation) and to the sensor's layers (one step too thick) is in these.
 """
 
 from __future__ import annotations
