@@ -7,14 +7,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from math import ceil
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from exactgrad.diffraction.crystal import ANGSTROM, unit_vector
-from exactgrad.errors import FormatError, InputError, require_finite, require_range, require_shape
-from exactgrad.files import read_text
+from exactgrad.errors import InputError, require_finite, require_range, require_shape
 from exactgrad.rotations import maps
 
 ELECTRON_RADIUS_SQUARED = 7.94079248018965e-30  # m^2, as the C program has it
@@ -169,38 +167,3 @@ def grid_angles(extent_rad: float, step_rad: float | None, count: int | None) ->
     if not 1 <= count <= MOST_SOURCES:
         raise InputError(f"divergence: {count} steps; 1 to {MOST_SOURCES} are allowed")
     return step_rad * np.arange(count) - extent_rad / 2
-
-
-def read_sources(path: Path, wavelength: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Read a source list: on each line X Y Z of the source (m), weight and wavelength (m); `#` starts a comment.
-
-    Returns
-    -------
-    wavelengths (S,), directions (S, 3), weights (S,)
-        Missing weights are 1, missing wavelengths are `wavelength`.
-
-    Raises
-    ------
-    FormatError
-        With file and line: not 3 to 5 finite numbers, a source at the crystal, or no source at all.
-    """
-    rows = []
-    for number, line in enumerate(read_text(Path(path)).splitlines(), 1):
-        cells = line.partition("#")[0].replace(",", " ").split()
-        if not cells:
-            continue
-        try:
-            row = [float(cell) for cell in cells]
-        except ValueError:
-            row = []
-        if not 3 <= len(row) <= 5 or not np.isfinite(row).all() or not any(row[:3]):
-            raise FormatError(
-                f"{path}:{number}: X Y Z (not all 0), weight and wavelength in m are needed, got {line[:60]!r}"
-            )
-        rows.append(row + [1.0, wavelength][len(row) - 3 :])
-        if len(rows) > MOST_SOURCES:
-            raise FormatError(f"{path}: more than {MOST_SOURCES} sources")
-    if not rows:
-        raise FormatError(f"{path}: no source in it")
-    table = np.array(rows)
-    return table[:, 4], -table[:, :3] / np.linalg.norm(table[:, :3], axis=1, keepdims=True), table[:, 3]

@@ -110,7 +110,9 @@ class Detector:
             limits = (0, self.pixels[1] - 1, 0, self.pixels[0] - 1)
             low = (max(roi[0], 0), min(roi[1], limits[1]), max(roi[2], 0), min(roi[3], limits[3]))
             if low[0] > low[1] or low[2] > low[3]:
-                raise InputError(f"detector.roi = {roi}: no pixel of {limits} (fast first, last, slow first, last) in it")
+                raise InputError(
+                    f"detector.roi = {roi}: no pixel of {limits} (fast first, last, slow first, last) in it"
+                )
             object.__setattr__(self, "roi", low)
         if self.mask is not None:
             mask = require_shape("detector.mask", np.asarray(self.mask), self.pixels)

@@ -135,6 +135,4 @@ class Placement:
             f, s = self.near_position
             origin = turn @ (close * self.normal - f * self.fast - s * self.slow)
         nominal = float(origin @ normal) / cosine if cosine else along
-        return Detector(
-            origin=origin, fast=fast, slow=slow, normal=normal, beam=self.beam, distance_m=nominal, **rest
-        )
+        return Detector(origin=origin, fast=fast, slow=slow, normal=normal, beam=self.beam, distance_m=nominal, **rest)

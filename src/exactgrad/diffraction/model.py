@@ -39,9 +39,9 @@ def image(scene: Scene) -> np.ndarray:
     Examples
     --------
     >>> from exactgrad.diffraction.options import parse
-    >>> scene, _ = parse("-cell 50 50 50 90 90 90 -N 5 -default_F 10 -detpixels 3 -pixel 1 -oversample 1".split())
+    >>> scene, _ = parse("-cell 50 50 50 90 90 90 -N 5 -default_F 10 -xds -detpixels 3 -pixel 1 -oversample 1".split())
     >>> image(scene).round(2)[1]
-    array([4.42, 1.56, 4.42])
+    array([  6.2 , 156.25,   6.2 ])
     """
     photons = np.zeros(scene.detector.shape)
     slow, fast = scene.detector.rendered()
@@ -271,6 +271,8 @@ def c_corrections(scene: Scene, slow: np.ndarray, fast: np.ndarray) -> np.ndarra
 
 def c_polarization(scene: Scene, slow: np.ndarray, fast: np.ndarray) -> np.ndarray:
     """Return the polarization of the first sample within d_min, shape (n,), zero where there is none."""
+    if scene.beam.kahn is None:
+        return np.ones(slow.size)
     factor, open_pixels = np.zeros(slow.size), np.ones(slow.size, dtype=bool)
     for layer, sub_slow, sub_fast in samples(scene.detector):
         d = direction(position(scene, slow, fast, layer, sub_slow, sub_fast))
@@ -281,7 +283,7 @@ def c_polarization(scene: Scene, slow: np.ndarray, fast: np.ndarray) -> np.ndarr
             open_pixels &= ~first
             if not open_pixels.any():
                 return factor
-    return factor if scene.beam.kahn is not None else np.ones(slow.size)
+    return factor
 
 
 def c_water(scene: Scene) -> float:

@@ -39,11 +39,11 @@ def parse_target(text: str) -> dict[str, Any]:
         try:
             return {"rotation": {"axis": parts[0], "angle_deg": float(parts[1])}}
         except ValueError:
-            raise InputError(f"--target {text}: {parts[1]!r} is not an angle in degrees") from None
+            raise InputError(f"--target {text!r}: {parts[1]!r} is not an angle in degrees") from None
     if kind in ("saturation", "transverse") and len(parts) == 1 and parts[0]:
         return {kind: parts[0]}
     raise InputError(
-        f"--target {text}: must be transfer:FROM,TO or rotation:AXIS,DEGREES or saturation:AXIS or transverse:AXIS"
+        f"--target {text!r}: must be transfer:FROM,TO or rotation:AXIS,DEGREES or saturation:AXIS or transverse:AXIS"
     )
 
 

@@ -73,7 +73,7 @@ def read(path: Path) -> CbfImage:
 def _check_section(path: Path, section: str, keys: dict[str, str]) -> tuple[int, int]:
     """Return the declared (slow, fast) of a section that is 32-bit byte offset."""
     if "x-cbf_byte_offset" not in section.lower():
-        raise FormatError(f"{path}: only conversions=\"x-CBF_BYTE_OFFSET\" is read")
+        raise FormatError(f'{path}: only conversions="x-CBF_BYTE_OFFSET" is read')
     element = keys.get("x-binary-element-type", "").strip('"')
     if element not in ("signed 32-bit integer", "unsigned 32-bit integer", "signed 16-bit integer"):
         raise FormatError(f"{path}: X-Binary-Element-Type {element[:40]!r}: integers of at most 32 bits are read")

@@ -12,10 +12,11 @@ from typing import Any
 
 import numpy as np
 
-from exactgrad.diffraction.formats.reflections import Reflections, check_cells, collect, expand_to_p1
+from exactgrad.diffraction.formats.reflections import Reflections, collect, expand_to_p1
 from exactgrad.diffraction.formats.symmetry import cell_of, damage_told, read_unpacked, rotations
-from exactgrad.errors import FormatError, require_range
+from exactgrad.errors import FormatError, RefusedFile, require_range
 
+MAX_GRID_POINTS = 1 << 27  # half a gigabyte of float32
 SAMPLING = 1.5  # grid points per d_min / 2; amplitudes are then right to about 1e-4 of themselves
 
 
@@ -36,7 +37,7 @@ def read(path: Path, d_min_angstrom: float, k_sol: float = 0.0, b_sol_a2: float 
     Returns
     -------
     Reflections
-        Including 0 0 0.
+        Including 0 0 0 and the systematic absences, so that no default amplitude takes their place.
 
     Raises
     ------
@@ -60,7 +61,9 @@ def read(path: Path, d_min_angstrom: float, k_sol: float = 0.0, b_sol_a2: float 
         group = gemmi.find_spacegroup_by_name(structure.spacegroup_hm, structure.cell.alpha, structure.cell.gamma)
         if group is None:
             raise FormatError(f"{path}: space group {structure.spacegroup_hm[:20]!r} is not known")
-        check_cells(str(path), [int(2 * SAMPLING * side / d_min_angstrom) + 1 for side in cell[:3]])
+        points = structure.cell.volume * (2 * SAMPLING / d_min_angstrom) ** 3
+        if points > MAX_GRID_POINTS:
+            raise RefusedFile(f"{path}: {points:.3g} grid points to {d_min_angstrom:g} A; at most {MAX_GRID_POINTS}")
         hkl, factors = _structure_factors(structure, d_min_angstrom)
         if k_sol:
             factors = factors + _solvent(structure, hkl, d_min_angstrom, k_sol, b_sol_a2)
@@ -96,7 +99,7 @@ def _structure_factors(structure: Any, d_min: float) -> tuple[np.ndarray, np.nda
     density.set_refmac_compatible_blur(structure[0])
     density.put_model_density_on_grid(structure[0])
     grid = gemmi.transform_map_to_f_phi(density.grid)
-    data = grid.prepare_asu_data(dmin=d_min, unblur=density.blur, with_000=True)
+    data = grid.prepare_asu_data(dmin=d_min, unblur=density.blur, with_000=True, with_sys_abs=True)
     return data.miller_array, data.value_array
 
 

@@ -13,24 +13,25 @@ from pathlib import Path
 import numpy as np
 
 from exactgrad.diffraction.formats.bounds import check_finite
-from exactgrad.diffraction.formats.reflections import MAX_GRID_CELLS, MAX_INDEX, Grid, check_cells
-from exactgrad.errors import FormatError, InputError, require_finite
+from exactgrad.diffraction.formats.reflections import MAX_INDEX
+from exactgrad.diffraction.structure_factors import MOST_ENTRIES, StructureFactors
+from exactgrad.errors import FormatError, InputError, RefusedFile
 from exactgrad.files import read_bytes, write_atomic
 
 _HEADER = re.compile(rb"(-?\d{1,6}) (-?\d{1,6}) (-?\d{1,6}) (-?\d{1,6}) (-?\d{1,6}) (-?\d{1,6})\n\f")
 
 
-def read(path: Path) -> Grid:
-    """Read a dump.
+def read(path: Path, default: float = 0.0, interpolate: bool = False) -> StructureFactors:
+    """Read a dump; `default` (electrons) is F of reflections outside its block.
 
     Raises
     ------
     FormatError
         If the header is not one, or the file has not exactly the doubles that it declares, all finite.
     RefusedFile
-        If the grid would have more than 2^27 cells.
+        If the block would have more entries than are held in memory (`structure_factors.MOST_ENTRIES`).
     """
-    data = read_bytes(path, 8 * MAX_GRID_CELLS + 100)
+    data = read_bytes(path, 9 * MOST_ENTRIES)
     found = _HEADER.match(data)
     if not found:
         raise FormatError(f"{path}: does not begin with six index limits, a line end and a form feed")
@@ -38,23 +39,23 @@ def read(path: Path) -> Grid:
     first, last = limits.T
     if (last < first).any() or np.abs(limits).max() > MAX_INDEX:
         raise FormatError(f"{path}: index limits {limits.ravel().tolist()}: pairs from -{MAX_INDEX} to {MAX_INDEX}")
-    shape = tuple(int(n) for n in last - first + 2)
-    check_cells(str(path), shape)
-    need = 8 * shape[0] * shape[1] * shape[2]
-    if len(data) - found.end() != need:
-        raise FormatError(f"{path}: {len(data) - found.end()} bytes of amplitudes where its limits need {need}")
-    values = np.frombuffer(data, "<f8", offset=found.end()).reshape(shape)[:-1, :-1, :-1]
-    return Grid(check_finite(path, values, "F").astype(np.float64), (int(first[0]), int(first[1]), int(first[2])))
+    sides = [int(side) for side in last - first + 2]
+    entries = sides[0] * sides[1] * sides[2]
+    if entries > MOST_ENTRIES:
+        raise RefusedFile(f"{path}: {sides} entries; at most {MOST_ENTRIES} are held")
+    if len(data) - found.end() != 8 * entries:
+        raise FormatError(f"{path}: {len(data) - found.end()} bytes of F where its limits need {8 * entries}")
+    table = np.frombuffer(data, "<f8", offset=found.end()).reshape(sides)[:-1, :-1, :-1]
+    return StructureFactors(check_finite(path, table, "F").astype(np.float64), first, default, interpolate)
 
 
-def write(path: Path, grid: Grid, overwrite: bool = False) -> None:
-    """Write a dump as the C program does; raises `InputError` if an amplitude is not finite or an index too large."""
-    values = require_finite("amplitude", grid.values)
-    if values.ndim != 3 or not values.size:
-        raise InputError(f"amplitudes: shape {values.shape} where (h, k, l) is needed")
-    last = [first + size - 1 for first, size in zip(grid.first, values.shape, strict=True)]
-    if max(map(abs, [*grid.first, *last])) > MAX_INDEX:
-        raise InputError(f"indices from {grid.first} to {tuple(last)}: at most {MAX_INDEX} in magnitude")
-    header = " ".join(f"{first} {end}" for first, end in zip(grid.first, last, strict=True))
-    padded = np.pad(values, ((0, 1),) * 3)
+def write(path: Path, factors: StructureFactors, overwrite: bool = False) -> None:
+    """Write a dump as the C program does; raises `InputError` if there is no table or an index is too large."""
+    if not factors.table.size:
+        raise InputError("structure factors: no table to dump")
+    last = factors.lowest + np.array(factors.table.shape) - 1
+    if max(np.abs(factors.lowest).max(), np.abs(last).max()) > MAX_INDEX:
+        raise InputError(f"indices to {last.tolist()}: at most {MAX_INDEX} in magnitude")
+    header = " ".join(f"{first} {end}" for first, end in zip(factors.lowest, last, strict=True))
+    padded = np.pad(factors.table, ((0, 1),) * 3)
     write_atomic(path, f"{header}\n\f".encode() + padded.astype("<f8").tobytes(), overwrite)

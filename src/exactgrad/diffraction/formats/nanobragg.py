@@ -107,7 +107,7 @@ def noise_image(float_image: np.ndarray, seed: int, offset_adu: float = 40.0, re
     --------
     >>> noise_image([[0.0, 5.0], [50.0, 5e6]], seed=17)
     Recorded(counts=array([[   40,    48],
-           [   86, 65535]], dtype=uint16), photons=5002284.0, overloads=1)
+           [   86, 65535]], dtype=uint16), photons=4998681.5, overloads=1)
     """
     image, inside = _prepared(float_image, region)
     photons = poisson_deviates(Ran1(seed), image[inside]).astype(np.float64)

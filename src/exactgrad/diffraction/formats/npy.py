@@ -7,8 +7,13 @@ from pathlib import Path
 
 import numpy as np
 
-from exactgrad.diffraction.formats.bounds import check_dimensions, check_finite, check_size, read_image_bytes
-from exactgrad.diffraction.formats.bounds import require_image
+from exactgrad.diffraction.formats.bounds import (
+    check_dimensions,
+    check_finite,
+    check_size,
+    read_image_bytes,
+    require_image,
+)
 from exactgrad.errors import FormatError
 from exactgrad.files import write_atomic
 

@@ -1,4 +1,4 @@
-"""A list of structure-factor amplitudes, its expansion to P1, and the grid that the C program makes of it."""
+"""A list of structure-factor amplitudes as the readers return it, and its expansion to P1."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from pathlib import Path
 
 import numpy as np
 
-from exactgrad.errors import FormatError, InputError, RefusedFile, require_finite, require_range, require_shape
+from exactgrad.diffraction.structure_factors import StructureFactors
+from exactgrad.errors import FormatError, InputError, RefusedFile, require_finite, require_shape
 
 MAX_INDEX = 10_000
 MAX_REFLECTIONS = 50_000_000
-MAX_GRID_CELLS = 1 << 27  # 1 GiB of doubles
 
 
 @dataclass(frozen=True)
@@ -39,38 +39,9 @@ class Reflections:
     space_group: str = ""
     label: str = ""
 
-    def grid(self, default_amplitude: float = 0.0) -> Grid:
-        """Return the box around all indices, `default_amplitude` where none is listed.
-
-        Raises
-        ------
-        RefusedFile
-            If the box has more than 2^27 cells.
-        """
-        require_range("default_F", default_amplitude)
-        first, last = self.hkl.min(axis=0), self.hkl.max(axis=0)
-        shape = tuple(int(n) for n in last - first + 1)
-        check_cells("the box around all h k l", shape)
-        values = np.full(shape, float(default_amplitude))
-        values[tuple((self.hkl - first).T)] = self.amplitude
-        return Grid(values, (int(first[0]), int(first[1]), int(first[2])))
-
-
-@dataclass(frozen=True)
-class Grid:
-    """Amplitudes `values` (float64, shape (h, k, l)) of consecutive indices that begin at `first`."""
-
-    values: np.ndarray
-    first: tuple[int, int, int]
-
-
-def check_cells(what: str, shape: Sequence[int]) -> None:
-    """Raise `RefusedFile` if a grid of `shape` is larger than is allocated."""
-    cells = 1
-    for size in shape:
-        cells *= int(size)
-    if cells > MAX_GRID_CELLS:
-        raise RefusedFile(f"{what}: {' x '.join(map(str, shape))} cells; at most {MAX_GRID_CELLS} are allocated")
+    def structure_factors(self, default: float = 0.0, interpolate: bool = False) -> StructureFactors:
+        """Return the block around all indices, with `default` (electrons) where none is listed; raises as it does."""
+        return StructureFactors.from_list(self.hkl, self.amplitude, default, interpolate)
 
 
 def collect(
