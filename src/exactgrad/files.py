@@ -320,4 +320,24 @@ def hold_folder(folder: Path) -> Iterator[None]:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
             raise FolderInUse(f"{folder}: another run is using this folder") from None
+        remove_leftovers(folder)
         yield
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Remove the temporary files of processes that were killed while they wrote into `folder`."""
+    for path in Path(folder).glob(".*.tmp-*"):
+        owner = path.name.partition(".tmp-")[2].split(".")[0]
+        with contextlib.suppress(OSError):
+            if owner.isdigit() and not _runs(int(owner)):
+                path.unlink()
+
+
+def _runs(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        return True
+    return True

@@ -1,7 +1,7 @@
 """Store golden images of the C program compactly, one .npz a case: image, command line, input files.
 
-    python tests/data/copy_golden.py FOLDER     a folder of cases (cmd.txt, image.npy, inputs each), cases.json, grads.json
-    python tests/data/copy_golden.py --run NANOBRAGG      run the program itself on the command lines of more.txt
+    python tests/data/copy_golden.py FOLDER            cases.json, grads.json; in folders cmd.txt, image.npy, inputs
+    python tests/data/copy_golden.py --run NANOBRAGG   run the program itself on the command lines of more.txt
 
 Images are rounded to 2^-23 of the power of two below their maximum, six parts in 1e8, which halves what deflate leaves.
 """

@@ -233,8 +233,8 @@ def _slope_series(order: int = 14) -> tuple[np.ndarray, np.ndarray]:
     tau[0] = 1.0
     for k in range(1, order):
         tau[k] = -np.dot(tau[:k], tau[:k][::-1]) / (2 * k + 1)
-    k = np.arange(order)
-    return (2 * k * tau)[1:], (2 * k * (k - 1) * tau)[2:]
+    powers = np.arange(order)
+    return (2 * powers * tau)[1:], (2 * powers * (powers - 1) * tau)[2:]
 
 
 SERIES_BELOW = 0.06  # where the closed forms of h and h' would cancel

@@ -76,9 +76,10 @@ def cache_folder() -> Path | None:
     """
     base = os.environ.get("EXACTGRAD_CACHE_DIR")
     root = Path(base) if base else Path(os.environ.get("XDG_CACHE_HOME") or Path("~/.cache").expanduser()) / "exactgrad"
-    for candidate in (root, Path(tempfile.gettempdir()) / f"exactgrad-{os.getuid()}"):
-        folder = candidate / f"kernels-{source_hash()}"
+    for choose in (lambda: root, lambda: Path(tempfile.gettempdir()) / f"exactgrad-{os.getuid()}"):
         try:
+            candidate = choose()
+            folder = candidate / f"kernels-{source_hash()}"
             folder.mkdir(parents=True, exist_ok=True)
             if candidate.stat().st_uid != os.getuid() and not base:
                 continue  # a folder that another user made could hold code of theirs

@@ -35,12 +35,8 @@ def ensemble_of(job: Job, folder: Path) -> Ensemble:
             raise InputError("ensemble: target.map says the offsets and B1; give only an objective here")
         return read_map(folder / job.target.map)[0]
     if table.distribution is not None:
-        if table.bandwidth_hz is not None or table.offsets_hz is not None:
-            raise InputError("ensemble: give a distribution or offsets, not both")
         return Ensemble.from_csv(folder / table.distribution)
     if table.offsets_hz is not None:
-        if table.bandwidth_hz is not None or table.offsets is not None:
-            raise InputError("ensemble: give offsets_hz or bandwidth_hz with offsets, not both")
         offsets = np.array(table.offsets_hz)
     else:
         if table.bandwidth_hz is None or table.offsets is None:
@@ -79,11 +75,13 @@ def read_map(path: Path) -> tuple[Ensemble, np.ndarray]:
 
 def _map_cost(job: Job, path: Path, ensemble: Ensemble) -> Cost:
     """Return the transfer to the map's end states; a spin that is not in the map takes its nearest neighbour's."""
+    from scipy.spatial import cKDTree
+
     spins, wanted = read_map(path)
     scale = [max(float(np.ptp(values)), 1e-12) for values in (spins.offset_hz, spins.b1)]
-    points = np.stack((spins.offset_hz / scale[0], spins.b1 / scale[1]))
-    asked = np.stack((ensemble.offset_hz / scale[0], ensemble.b1 / scale[1]))
-    nearest = [int(np.argmin(np.sum((points - one[:, None]) ** 2, axis=0))) for one in asked.T]
+    points = np.column_stack((spins.offset_hz / scale[0], spins.b1 / scale[1]))
+    asked = np.column_stack((ensemble.offset_hz / scale[0], ensemble.b1 / scale[1]))
+    nearest = cKDTree(points).query(asked)[1]
     return Transfer(parse_axis("target.start", job.target.start)[:, None], wanted[:, nearest])
 
 
@@ -231,6 +229,19 @@ def _held(job: Job, step_s: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     if held.all():
         raise InputError("pulse.hold: every step is held, nothing is left to design")
     return held, values
+
+
+def clip(job: Job, step_s: np.ndarray, u: np.ndarray) -> np.ndarray:
+    """Return waveforms, shape (3, N), cut at the peak and then scaled to the energy; held steps stay."""
+    held, _ = _held(job, step_s)
+    peak, energy = _peak(job, step_s.size), _energy_limit(job, step_s)
+    limited = u.copy()
+    if peak is not None:
+        limited[:2] *= np.minimum(1.0, INSIDE * peak / np.maximum(np.hypot(u[0], u[1]), 1e-300))
+    if energy is not None:
+        taken = float(np.sum(step_s * held * np.sum(u[:2] ** 2, axis=0)))
+        limited = EnergyScaling(np.where(held, 0.0, step_s), (energy - taken) * INSIDE).apply(limited)
+    return np.where(held, u, limited)
 
 
 def penalties_of(job: Job, step_s: np.ndarray, scale_hz: float) -> list[Penalty]:

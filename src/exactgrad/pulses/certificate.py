@@ -90,8 +90,11 @@ def dense_grid(problem: PulseProblem, pulse: Pulse) -> Dense:
 
 
 def grid_warnings(problem: PulseProblem, pulse: Pulse) -> list[str]:
-    """Return what a user should know before trusting the numbers: coarse offset grid, coarse steps."""
+    """Return what a user should know before trusting the numbers: coarse offset grid, coarse steps, idle keys."""
     found = []
+    table = problem.job.ensemble
+    if table.b1_spread > 0 and table.b1_points == 1:
+        found.append(f"ensemble.b1_spread = {table.b1_spread:g} does nothing with b1_points = 1")
     duration = float(problem.step_s.sum())
     spacing, widest = problem.ensemble.spacing_hz(), 1 / (2 * duration)
     if spacing > widest * (1 + 1e-9):

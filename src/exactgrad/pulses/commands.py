@@ -7,7 +7,9 @@ from typing import Annotated, Any
 
 import typer
 
-app = typer.Typer(name="pulse", help="Design, evaluate and convert rf pulses.", no_args_is_help=True, rich_markup_mode=None)
+app = typer.Typer(
+    name="pulse", help="Design, evaluate and convert rf pulses.", no_args_is_help=True, rich_markup_mode=None
+)
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object, on one line, last on stdout.")]
 Threads = Annotated[int | None, typer.Option("--threads", min=1, help="Most threads; results do not depend on it.")]

@@ -14,6 +14,8 @@ import numpy as np
 from exactgrad.errors import FormatError, InputError
 from exactgrad.pulses.ensemble import read_columns
 
+MOST_TAPS = 20_000
+
 
 @dataclass(frozen=True)
 class Response:
@@ -63,6 +65,8 @@ def read_response(path: Path, step_s: np.ndarray) -> Response:
         raise FormatError(f"{path}: the first row is at t_us = {time_us[0]:g}; a response starts at 0 us")
     if np.ptp(step_s) > 1e-9 * step_s[0]:
         raise InputError(f"{path}: a response needs pulse steps of one length")
+    if time_us.size > MOST_TAPS:
+        raise InputError(f"{path}: {time_us.size} rows; at most {MOST_TAPS} are allowed")
     step_us = float(step_s[0]) * 1e6
     wrong = np.flatnonzero(np.abs(time_us - step_us * np.arange(time_us.size)) > 1e-6 * step_us * (1 + time_us.size))
     if wrong.size:

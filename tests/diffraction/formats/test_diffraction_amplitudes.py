@@ -124,7 +124,9 @@ def direct_sum(structure, hkl):
     return total
 
 
-@pytest.mark.parametrize("hkl", [(0, 0, 0), (1, 0, 2), (2, 1, -3), (0, 2, 0), (-3, 2, 5), (4, -3, 1), (0, 0, 10), (0, 3, 0)])
+@pytest.mark.parametrize(
+    "hkl", [(0, 0, 0), (1, 0, 2), (2, 1, -3), (0, 2, 0), (-3, 2, 5), (4, -3, 1), (0, 0, 10), (0, 3, 0)]
+)
 def test_coordinates_against_a_direct_sum(hkl):
     read = coordinates.read(PDB, 1.7)
     expected = abs(direct_sum(gemmi.read_structure(str(PDB)), hkl))

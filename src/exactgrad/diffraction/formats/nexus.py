@@ -1,7 +1,7 @@
 """NeXus NXmx images (HDF5): frames with gzip, one detector module, wavelength, rotation axis and angles.
 
-The frame is McStas': z along the beam. An experiment in another frame is turned the shortest way, so y is up only if
-it was up already. What the file says of a direction is a chain of translations and rotations (``depends_on``), which
+The frame is McStas': z along the beam. An experiment in another frame is turned into it with little turn about the
+beam, but which way is up is not known. What the file says of a direction is a chain of translations and rotations (``depends_on``), which
 the reader follows. Files that point to others by links, as Eiger masters do, are refused before anything is read.
 """
 
@@ -144,12 +144,11 @@ def _write_sample(handle: Any, experiment: Experiment, frames: int) -> None:
 
 
 def _to_mcstas(beam: np.ndarray) -> np.ndarray:
-    """Return the smallest rotation that takes the unit vector `beam` to z (about y for -z)."""
-    x, y, z = beam
-    if z < -1 + 1e-12:
-        return np.diag([-1.0, 1.0, -1.0])
+    """Return a rotation that takes the unit vector `beam` to z: the smallest, after half a turn about y if z < 0."""
+    flip = np.diag([-1.0, 1.0, -1.0]) if beam[2] < 0 else np.eye(3)  # the formula loses all digits near -z
+    x, y, z = flip @ beam
     cross = np.array([[0, 0, -x], [0, 0, -y], [x, y, 0]])  # [beam x z] as a matrix
-    return np.eye(3) + cross + cross @ cross / (1 + z)
+    return (np.eye(3) + cross + cross @ cross / (1 + z)) @ flip
 
 
 def _beam_centre(experiment: Experiment) -> tuple[float, float] | None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import io
+import warnings
 from pathlib import Path
+from tokenize import TokenError
 
 import numpy as np
 
@@ -36,8 +38,9 @@ def read(path: Path) -> np.ndarray:
     stream = io.BytesIO(data)
     try:
         version = np.lib.format.read_magic(stream)
-        shape, fortran_order, dtype = _READERS[version](stream, max_header_size=_HEADER_CHARS)
-    except (ValueError, KeyError, TypeError, SyntaxError, RecursionError, MemoryError) as error:
+        with warnings.catch_warnings(action="ignore"):  # of headers that Python 2 wrote
+            shape, fortran_order, dtype = _READERS[version](stream, max_header_size=_HEADER_CHARS)
+    except (ValueError, KeyError, TypeError, SyntaxError, RecursionError, MemoryError, TokenError) as error:
         raise FormatError(f"{path}: not a readable .npy file ({' '.join(str(error).split())[:120]})") from error
     if dtype.kind not in "biuf":
         raise FormatError(f"{path}: holds {str(dtype)[:40]}: real numbers are needed")
