@@ -13,8 +13,8 @@ import pytest
 from exactgrad.cli.main import main
 from exactgrad.errors import FolderInUse, InputError, NotWritten
 from exactgrad.files import read_hdf5
-from exactgrad.pulses import design as designing
 from exactgrad.pulses import output
+from exactgrad.pulses import search as searching
 from exactgrad.pulses.bloch import simulate
 from exactgrad.pulses.certificate import dense_grid
 from exactgrad.pulses.design import design, resume
@@ -335,10 +335,10 @@ class TestNewton:
 
     def test_its_own_time_counts(self, tmp_path, monkeypatch):
         seconds = iter(range(10_000))
-        monkeypatch.setattr(designing.time, "monotonic", lambda: next(seconds))
+        monkeypatch.setattr(searching.time, "monotonic", lambda: next(seconds))
         asked = job(solve={"method": "newton", "max_seconds": 1e5, "max_iterations": 1})
         asked["limits"] = {}
-        monkeypatch.setattr(designing, "NEWTON_ITERATIONS", 3)
+        monkeypatch.setattr(searching, "NEWTON_ITERATIONS", 3)
         summary = design(asked, tmp_path)
         assert summary["seconds"] >= 3
 

@@ -173,8 +173,8 @@ def beam_of(given: Given, convention: Convention, wavelength: float) -> Beam:
         listed = sources.read(given.path("sourcefile"), wavelength)
         wavelengths, directions, weights = listed.wavelength_m, -listed.position, listed.weight
     else:
-        grid = [_divergence_angles(given, name) for name in "hv"]
-        rays = beams.divergence(direction, axis, *grid, cut_round=given.get("round_div", True))
+        horizontal, vertical = (_divergence_angles(given, name) for name in "hv")
+        rays = beams.divergence(direction, axis, horizontal, vertical, given.get("round_div", True))
         colours = beams.spectrum(wavelength, *_dispersion(given))
         directions, wavelengths = np.repeat(rays, colours.size, axis=0), np.tile(colours, len(rays))
         weights = None

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from dataclasses import replace
 from math import ceil
+from typing import Any
 
 import numpy as np
 
 from exactgrad.diffraction.crystal import unit_vector
-from exactgrad.diffraction.detector import Detector
+from exactgrad.diffraction.detector import MOST_SAMPLES, Detector
 from exactgrad.diffraction.formats import smv
 from exactgrad.diffraction.formats.smv import SmvImage
 from exactgrad.diffraction.geometry import CONVENTIONS, Convention, Placement
@@ -89,7 +90,9 @@ def convention_of(given: Given) -> Convention:
             return CONVENTIONS[name]
         name = "custom"
     base = CONVENTIONS[name]
-    changes = {VECTORS[key]: tuple(unit_vector(f"-{key}", given.get(key))) for key in vectors if key in VECTORS}
+    changes: dict[str, Any] = {
+        VECTORS[key]: tuple(unit_vector(f"-{key}", given.get(key))) for key in vectors if key in VECTORS
+    }
     if "twotheta_axis" in given and not given.get("twotheta"):
         given.ineffective("twotheta_axis", "has no effect without -twotheta")
     changed = replace(base, **changes)
@@ -131,6 +134,8 @@ def detector_of(given: Given, convention: Convention, wavelength: float, crystal
     oversample = given.get("oversample", 0)
     if oversample <= 0:
         oversample = max(1, ceil(3.0 * crystal_m / (wavelength * detector.distance_m / pixel)))
+        if oversample > MOST_SAMPLES:
+            raise InputError(f"-oversample: the crystal asks for {oversample} sub-pixels a side; give a number")
     return replace(detector, oversample=oversample)
 
 

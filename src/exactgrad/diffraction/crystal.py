@@ -254,13 +254,9 @@ def random_orientation(seed: int) -> np.ndarray:
     stream = Ran1(seed)
     u, v, w = (stream.uniform() for _ in range(3))
     first, second = np.sqrt(1 - u), np.sqrt(u)
-    q = [
-        first * np.sin(2 * pi * v),
-        first * np.cos(2 * pi * v),
-        second * np.sin(2 * pi * w),
-        second * np.cos(2 * pi * w),
-    ]
-    return quaternions.to_matrix(q)
+    x, y = first * np.sin(2 * pi * v), first * np.cos(2 * pi * v)
+    z, real = second * np.sin(2 * pi * w), second * np.cos(2 * pi * w)
+    return quaternions.to_matrix(np.array([real, x, y, z]))
 
 
 def c_random_orientation(seed: int) -> np.ndarray:

@@ -70,13 +70,13 @@ class Detector:
     thickness_m: float = 0.0
     attenuation_per_m: float = 0.0
     layers: int = 1
-    layer_m: float | None = None
+    layer_m: Any = None
     curved: bool = False
     point_pixel: bool = False
     roi: tuple[int, int, int, int] | None = None
     mask: Any = None
     beam: Any = None
-    distance_m: float | None = None
+    distance_m: Any = None
 
     def __post_init__(self) -> None:
         require_range("detector.pixel", self.pixel_m, "m", low=1e-9, high=1.0)

@@ -41,7 +41,7 @@ def image(scene: Scene) -> np.ndarray:
     >>> from exactgrad.diffraction.options import parse
     >>> scene, _ = parse("-cell 50 50 50 90 90 90 -N 5 -default_F 10 -xds -detpixels 3 -pixel 1 -oversample 1".split())
     >>> image(scene).round(2)[1]
-    array([  6.2 , 156.25,   6.2 ])
+    array([  6.25, 156.25,   6.25])
     """
     photons = np.zeros(scene.detector.shape)
     slow, fast = scene.detector.rendered()

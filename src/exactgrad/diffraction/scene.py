@@ -10,6 +10,7 @@ orientation) and to the sensor's layers (one step too thick) is in these.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from exactgrad.diffraction.beam import Beam
 from exactgrad.diffraction.crystal import Crystal
@@ -48,7 +49,7 @@ class Scene:
     water_m: float = 0.0
     d_min_m: float = 0.0
     c_compat: bool = False
-    per_sample: tuple[str, ...] | None = None
+    per_sample: Any = None
 
     def __post_init__(self) -> None:
         require_range("scene.water", self.water_m, "m", low=0.0, high=1.0)

@@ -84,7 +84,7 @@ def _structure(path: Path, text: bytes) -> Any:
     if not structure.cell.is_crystal():
         raise FormatError(f"{path}: no unit cell (CRYST1 record or _cell)")
     atoms = [site.atom for site in structure[0].all()]
-    numbers = np.array([(*atom.pos, atom.occ, atom.b_iso) for atom in atoms])
+    numbers = np.array([(atom.pos.x, atom.pos.y, atom.pos.z, atom.occ, atom.b_iso) for atom in atoms])
     if not (np.isfinite(numbers).all() and np.abs(numbers).max() < 1e6):
         raise FormatError(f"{path}: an atom's position, occupancy or B is not finite or beyond 1e6")
     return structure

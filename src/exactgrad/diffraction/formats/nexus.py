@@ -1,8 +1,9 @@
 """NeXus NXmx images (HDF5): frames with gzip, one detector module, wavelength, rotation axis and angles.
 
 The frame is McStas': z along the beam. An experiment in another frame is turned into it with little turn about the
-beam, but which way is up is not known. What the file says of a direction is a chain of translations and rotations (``depends_on``), which
-the reader follows. Files that point to others by links, as Eiger masters do, are refused before anything is read.
+beam, but which way is up is not known. What the file says of a direction is a chain of translations and rotations
+(``depends_on``), which the reader follows. Files that point to others by links, as Eiger masters do, are refused
+before anything is read.
 """
 
 from __future__ import annotations
@@ -244,7 +245,13 @@ def _panel(path: Path, handle: Any, shape: tuple[int, int]) -> Panel:
         origin = shift + turn @ origin
         vectors = {name: turn @ vector for name, vector in vectors.items()}
     return make_panel(
-        path, "module", origin.tolist(), vectors["fast"], vectors["slow"], (sizes["fast"], sizes["slow"]), shape
+        path,
+        "module",
+        origin.tolist(),
+        vectors["fast"].tolist(),
+        vectors["slow"].tolist(),
+        (sizes["fast"], sizes["slow"]),
+        shape,
     )
 
 

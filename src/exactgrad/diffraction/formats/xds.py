@@ -8,8 +8,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import numpy as np
-
 from exactgrad.diffraction.formats.experiment import Experiment, cell_matrix, make_panel, unit_vector, wavelength
 from exactgrad.diffraction.formats.text import complaint, content_lines, numbers
 
@@ -57,7 +55,7 @@ def read(path: Path) -> Experiment:
         panels=(make_panel(path, "1", (to_corner * 1e-3).tolist(), x.tolist(), y.tolist(), pixel, shape),),
         beam_direction=unit_vector(path, "incident beam", beam[1:]),
         wavelength_m=wavelength(path, beam[0] * 1e-10),
-        cell_matrix_m=cell_matrix(path, np.array([a, b, c])),
+        cell_matrix_m=cell_matrix(path, [a, b, c]),
         rotation_axis=unit_vector(path, "rotation axis", spindle[3:]),
         start_deg=spindle[1],
         step_deg=spindle[2],
