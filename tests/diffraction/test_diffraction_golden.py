@@ -128,14 +128,10 @@ def _no_polarization(patch):
 
 
 def _mosaic_before_phi(patch):
-    right = crystal.maps.exp
-    wrong = crystal.Crystal.orientations
-
     def orientations(self):
-        turned = right(self.phi_rad[:, None] * self.spindle)
+        turned = crystal.maps.exp(self.phi_rad[:, None] * self.spindle)
         return (turned[:, None] @ self.domains).reshape(-1, 3, 3)
 
-    assert wrong is not orientations
     patch.setattr(crystal.Crystal, "orientations", orientations)
 
 

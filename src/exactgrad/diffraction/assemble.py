@@ -6,7 +6,7 @@ which option said what, so that messages can name it.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import ceil
 from pathlib import Path
 from typing import Any
@@ -119,7 +119,7 @@ def crystal_of(given: Given, convention: Convention, wavelength: float) -> Cryst
         crystal = Crystal.from_reciprocal(rows, misset, forced, **rest)
     else:
         crystal = Crystal.from_cell(_cell(given.get("cell")), misset, given.c_compat, **rest)
-    return Crystal(**(crystal.__dict__ | {"cells": _cells(given, _edges(crystal.lattice))}))
+    return replace(crystal, cells=_cells(given, _edges(crystal.lattice)))
 
 
 def read_matrix(path: Path, wavelength: float) -> np.ndarray:
@@ -188,9 +188,10 @@ def structure_factors_of(given: Given, thin: bool) -> StructureFactors:
     default = given.get("default_F", 0.0)
     interpolate = given.get("interpolate", thin)
     if "hkl" in given:
+        path = given.path("hkl")
+        from_atoms = {".pdb", ".ent"} & {suffix.lower() for suffix in path.suffixes}
         d_min = given.get("d_min", 0.0) / crystals.ANGSTROM or None
-        listed = amplitudes.read_amplitudes(given.path("hkl"), d_min)
-        return listed.structure_factors(default, interpolate)
+        return amplitudes.read_amplitudes(path, d_min if from_atoms else None).structure_factors(default, interpolate)
     if "dump" in given:
         return fdump.read(given.path("dump"), default, interpolate)
     if default == 0:
