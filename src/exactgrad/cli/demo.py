@@ -30,8 +30,8 @@ def demo(
         summaries[name] = system.load("demo")(out / name)
         if summaries[name]["status"] == "interrupted":
             raise typer.Exit(exit_code(summaries[name]))
-    rows = [(name, s["status"], s["loss"], s["evaluations"], s["seconds"]) for name, s in summaries.items()]
-    console.table("Demo", ("system", "status", "loss", "evaluations", "time (s)"), rows)
+    rows = [(name, s["headline"], s["message"], s["seconds"]) for name, s in summaries.items()]
+    console.table("Demo", ("system", "result", "the search", "time (s)"), rows)
     index = out / "index.html"
     write_atomic(index, _index([_entry(systems[name], out, summary) for name, summary in summaries.items()]))
     console.say(f"open {index}")
@@ -57,7 +57,7 @@ def _entry(system: System, out: Path, summary: dict[str, Any]) -> Any:
     return Entry(
         title=system.title.capitalize(),
         link=f"{system.name}/report.html",
-        text=str(summary["message"]),
+        text=f"{summary['headline']}; {summary['message']}",
         numbers=[
             ("Loss", summary["loss"], "", ""),
             ("Evaluations", summary["evaluations"], "", "loss and gradient"),

@@ -31,7 +31,8 @@ class System:
     verify : str
         Import path of ``(cases: int, seed: int) -> list[core.verify.Check]``, planted bugs included.
     demo : str
-        Import path of ``(folder: Path) -> dict``: runs the embedded example, writes a run folder, returns its summary.
+        Import path of ``(folder: Path) -> dict``: runs the embedded example, writes a run folder, returns its summary
+        (whose "headline" says in one line how good the result is).
     resume : str
         Import path of ``(folder: Path) -> dict``: continues an unfinished run folder of this system.
     """

@@ -202,11 +202,15 @@ def finish(
     files = output.write_pulse_files(problem, pulse, quality, folder, overwrite=True)
     dense = dense_grid(problem, pulse)
     warnings = [*grid_warnings(problem, pulse), *files.warnings]
+    headline = (
+        f"quality {quality:.5f}, worst on a dense grid {dense.least:.5f}, certificate {files.certificate_error:.0e}"
+    )
     summary = {
         "system": "pulses",
         "command": description["command"],
         "version": exactgrad.__version__,
         **outcome,
+        "headline": headline,
         "seconds": round(result.seconds, 3),
         "evaluations": result.evaluations,
         "iterations": result.iterations,
