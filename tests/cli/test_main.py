@@ -68,7 +68,8 @@ def resume(folder, threads, overrides, on_event):
 
 def summary(status):
     more = {"signal": "SIGTERM"} if status == "interrupted" else {}
-    return {"system": "toys", "command": "design", "version": "0", "status": status, "message": "played", "headline": "won",
+    return {"system": "toys", "command": "design", "version": "0", "status": status, "message": "played",
+            "headline": "won",
             "seconds": 1.0, "evaluations": 2, "iterations": 1, "loss": 0.5, **more}
 """
 

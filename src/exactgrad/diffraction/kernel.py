@@ -1,0 +1,206 @@
+"""The sum over a crystal's lattices, fused for speed: sum of F(h)^2 L(h - round(h))^2 with h = (a.q, b.q, c.q).
+
+`model.diffracted` holds the same equations stage by stage; everything around the sum is the model's own.
+
+Layout: samples (one sub-pixel and source of a pixel) lie in blocks of lanes; the lattices are the loop around them, so
+that the innermost loops run over lanes and vectorise. Nothing in them branches or calls a library: sines and the
+exponential are polynomials on a reduced range. Lattices are summed in their order, each sample by itself.
+
+Whole indices are taken off before anything is multiplied by the number of cells, so what is lost at large h is the
+rounding of h alone. Halfway between two reflections h goes down, as in the model and the C program.
+
+L is given without its constant factor (Na Nb Nc and so on), which the caller applies. A spot's radius is
+|off B|, with B holding the metric, the cells and the shape's width. Units: q in 1/m, lattices in metres.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from exactgrad.kernels.compile import compiled, scalar
+
+LANES = 64
+SQUARE, ROUND, GAUSS, TOPHAT = range(4)
+DIMMEST = 745.0  # exp(-745) is the smallest double; beyond, a spot is as dim as there
+# Rows of a block's lanes.
+Q1, Q2, Q3, SPOT, H1, H2, H3, TOTAL = range(0, 8 * LANES, LANES)
+
+
+@scalar
+def sine_over(y):
+    """sin(pi x)/x at y = x^2 <= 1/4; Chebyshev fit, 1.8e-16."""
+    p = -2.1133627352052970e-5 * y + 4.6598701580433780e-4
+    p = (p * y - 7.3703643265304157e-3) * y + 8.2145878816310427e-2
+    p = (p * y - 5.9926452882522401e-1) * y + 2.5501640398618676
+    return (p * y - 5.1677127800497858) * y + 3.1415926535897929
+
+
+@scalar
+def cosine(y):
+    """cos(pi x) at y = x^2 <= 1/4; Chebyshev fit, 4e-18."""
+    p = 4.1495643539425855e-6 * y - 1.0456655338748738e-4
+    p = (p * y + 1.9295562724817131e-3) * y - 2.5806888737006922e-2
+    p = (p * y + 2.3533063012953285e-1) * y - 1.3352627688434471
+    return ((p * y + 4.0587121264164970) * y - 4.9348022005446768) * y + 1.0
+
+
+@scalar
+def decay(x):
+    """exp(-x) for 0 <= x <= 745: a Chebyshev fit at x/512, squared nine times; to 1e-12."""
+    z = x * (1.0 / 512.0)
+    p = -7.8267907628938126e-11 * z + 1.7591214613095002e-9
+    p = (p * z - 2.4228635653771006e-8) * z + 2.7418687618960430e-7
+    p = (p * z - 2.7541074496797082e-6) * z + 2.4800241336223660e-5
+    p = (p * z - 1.9841190909466402e-4) * z + 1.3888885653076166e-3
+    p = (p * z - 8.3333332430958332e-3) * z + 4.1666666650337052e-2
+    p = (p * z - 1.6666666666489421e-1) * z + 4.9999999999989950e-1
+    p = (p * z - 9.9999999999999775e-1) * z + 1.0
+    p *= p
+    p *= p
+    p *= p
+    p *= p
+    p *= p
+    p *= p
+    p *= p
+    p *= p
+    return p * p
+
+
+@scalar
+def nearest(x):
+    """The nearest whole number; halfway goes down."""
+    return np.ceil(x - 0.5)
+
+
+@scalar
+def sine_ratio(x, n):
+    """(a, b) with |sin(pi n x)/sin(pi x)| = |a/b|, b > 0 for |x| <= 1/2, any n >= 1; at x = 0 it is n.
+
+    The argument n x is reduced to t; where nothing came off, t/x is n, and neither is divided by x.
+    """
+    t = n * x
+    turns = nearest(t)
+    t -= turns
+    whole = turns == 0.0
+    return (n if whole else t) * sine_over(t * t), (1.0 if whole else abs(x)) * sine_over(x * x)
+
+
+@scalar
+def ball(u):
+    """|3 (sin x/x - cos x)/x^2| at x = pi sqrt(u): a sphere's transform, but for its sign."""
+    near = u < 0.025  # x^2 < 0.25
+    y = 9.8696044010893586 * u
+    p = -5.7572145999364047e-9 * y + 7.5155649428909456e-7
+    p = (p * y - 6.6137565261884747e-5) * y + 3.5714285713772700e-3
+    series = (p * y - 1.0e-1) * y + 1.0
+    u = 1.0 if near else u
+    y = 9.8696044010893586 * u
+    t = np.sqrt(u)
+    r = t - nearest(t)
+    return series if near else 3.0 * (r * sine_over(r * r) / (3.1415926535897932 * t) - cosine(r * r)) / y
+
+
+@scalar
+def offsets(lane, i, m):
+    """h - round(h) of one sample and lattice; round(h) is left in the lanes."""
+    q1, q2, q3 = lane[Q1 + i], lane[Q2 + i], lane[Q3 + i]
+    h = m[0] * q1 + m[1] * q2 + m[2] * q3
+    k = m[3] * q1 + m[4] * q2 + m[5] * q3
+    l = m[6] * q1 + m[7] * q2 + m[8] * q3
+    h0, k0, l0 = nearest(h), nearest(k), nearest(l)
+    lane[H1 + i], lane[H2 + i], lane[H3 + i] = h0, k0, l0
+    return h - h0, k - k0, l - l0
+
+
+@scalar
+def squared_radius(form, x, y, z):
+    """|off B|^2, with the rows of B in `form`."""
+    r1 = x * form[0] + y * form[3] + z * form[6]
+    r2 = x * form[1] + y * form[4] + z * form[7]
+    r3 = x * form[2] + y * form[5] + z * form[8]
+    return r1 * r1 + r2 * r2 + r3 * r3
+
+
+@scalar
+def square_spots(lane, width, m, cells):
+    """L^2 of a parallelepiped of cells."""
+    for i in range(width):
+        x, y, z = offsets(lane, i, m)
+        a1, b1 = sine_ratio(x, cells[0])
+        a2, b2 = sine_ratio(y, cells[1])
+        a3, b3 = sine_ratio(z, cells[2])
+        ratio = (a1 * a2 * a3) / (b1 * b2 * b3)
+        lane[SPOT + i] = ratio * ratio
+
+
+@scalar
+def round_spots(lane, width, m, form):
+    """L^2 of an ellipsoid of cells."""
+    for i in range(width):
+        x, y, z = offsets(lane, i, m)
+        spot = ball(squared_radius(form, x, y, z))
+        lane[SPOT + i] = spot * spot
+
+
+@scalar
+def gauss_spots(lane, width, m, form):
+    """L^2 of Gaussian spots."""
+    for i in range(width):
+        x, y, z = offsets(lane, i, m)
+        spot = decay(min(squared_radius(form, x, y, z), DIMMEST))
+        lane[SPOT + i] = spot * spot
+
+
+@scalar
+def tophat_spots(lane, width, m, form):
+    """L^2 of spots with an edge: what rounds to the edge or beyond is out."""
+    for i in range(width):
+        x, y, z = offsets(lane, i, m)
+        lane[SPOT + i] = 1.0 if squared_radius(form, x, y, z) < 1.0 else 0.0
+
+
+@scalar
+def add_weighted(lane, width, table, lowest, sides, default):
+    """Add F^2 L^2 to the totals, F from the table (h slowest) or the default outside it."""
+    for i in range(width):
+        h, k, l = lane[H1 + i] - lowest[0], lane[H2 + i] - lowest[1], lane[H3 + i] - lowest[2]
+        inside = (h >= 0.0) & (h < sides[0]) & (k >= 0.0) & (k < sides[1]) & (l >= 0.0) & (l < sides[2])
+        # Whole numbers below 2^53, so the place is exact; it is made an integer only where it lies in the table.
+        place = np.int64((h * sides[1] + k) * sides[2] + l if inside else 0.0)
+        f = table[place] if inside else default
+        lane[TOTAL + i] += f * f * lane[SPOT + i]
+
+
+@compiled(
+    "void(float64[:, ::1], float64[:, ::1], int64, float64[::1], float64[::1], float64[::1], float64[::1],"
+    " float64[::1], float64, float64[::1])"
+)
+def diffracted(q, lattices, shape, cells, form, table, lowest, sides, default, total):
+    """Sum of F^2 L^2 over the lattices, for every sample.
+
+    q (n, 3): scattering vectors. lattices (M, 9): rows a, b, c. shape: of `SQUARE`...; cells (3,) for the square,
+    form (9,) for the others. table (H K L,) or of no size, lowest (3,), sides (3,), default: F. total (n,): out.
+    """
+    lane = np.empty(LANES * 8)
+    for start in range(0, q.shape[0], LANES):
+        width = min(LANES, q.shape[0] - start)
+        for i in range(width):
+            lane[Q1 + i], lane[Q2 + i], lane[Q3 + i] = q[start + i, 0], q[start + i, 1], q[start + i, 2]
+            lane[TOTAL + i] = 0.0
+        for j in range(lattices.shape[0]):
+            m = lattices[j]
+            if shape == SQUARE:
+                square_spots(lane, width, m, cells)
+            elif shape == ROUND:
+                round_spots(lane, width, m, form)
+            elif shape == GAUSS:
+                gauss_spots(lane, width, m, form)
+            else:
+                tophat_spots(lane, width, m, form)
+            if table.size:
+                add_weighted(lane, width, table, lowest, sides, default)
+            else:
+                for i in range(width):
+                    lane[TOTAL + i] += default * default * lane[SPOT + i]
+        for i in range(width):
+            total[start + i] = lane[TOTAL + i]
