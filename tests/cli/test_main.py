@@ -142,7 +142,7 @@ def test_version_is_one_line(capsys):
 
 def test_the_script_and_the_module_are_the_same():
     scripts = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["scripts"]
-    assert scripts == {"exactgrad": "exactgrad.cli.main:main"}
+    assert scripts["exactgrad"] == "exactgrad.cli.main:main"
     done = subprocess.run([sys.executable, "-m", "exactgrad.cli.main", "nope"], capture_output=True, text=True)
     assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1)
 

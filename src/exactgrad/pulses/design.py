@@ -23,8 +23,9 @@ from exactgrad.files import hold_folder, read_text, write_atomic, write_hdf5
 from exactgrad.kernels.threads import available_threads
 from exactgrad.pulses import output, presentation
 from exactgrad.pulses.assemble import clip
-from exactgrad.pulses.certificate import dense_grid, grid_warnings
+from exactgrad.pulses.certificate import Dense, dense_grid, grid_warnings, qualities
 from exactgrad.pulses.job import blaming, check_job, read_job
+from exactgrad.pulses.output import PulseFiles
 from exactgrad.pulses.problem import PulseProblem
 from exactgrad.pulses.pulse import Pulse
 from exactgrad.pulses.run_folder import (
@@ -193,51 +194,21 @@ def finish(
     threads: int | None,
 ) -> dict[str, Any]:
     """Write everything a run leaves behind, the summary last; return the summary."""
-    x = result.x
-    pulse = within_limits(problem, problem.pulse(x))
-    values = problem.qualities(x) if pulse is None else _qualities_of(problem, pulse)
-    pulse = problem.pulse(x) if pulse is None else pulse
+    pulse, values = played(problem, result.x)
     quality = float(np.sum(problem.weight * values))
-    plain = values[problem.weight > 0]
     files = output.write_pulse_files(problem, pulse, quality, folder, overwrite=True)
     dense = dense_grid(problem, pulse)
-    warnings = [*grid_warnings(problem, pulse), *files.warnings]
-    headline = (
-        f"quality {quality:.5f}, worst on a dense grid {dense.least:.5f}, certificate {files.certificate_error:.0e}"
-    )
     summary = {
         "system": "pulses",
         "command": description["command"],
         "version": exactgrad.__version__,
         **outcome,
-        "headline": headline,
-        "seconds": round(result.seconds, 3),
-        "evaluations": result.evaluations,
-        "iterations": result.iterations,
-        "loss": result.loss,
-        "quality": quality,
-        "quality_min": float(plain.min()),
-        "quality_dense_mean": dense.mean,
-        "quality_dense_min": dense.least,
-        "quality_dense_p01": dense.percentile_1,
-        "peak_hz": pulse.peak_hz,
-        "rms_hz": pulse.rms_hz,
-        "energy_hz2_s": pulse.energy_hz2_s,
-        "duration_us": pulse.duration_s * 1e6,
-        "steps": pulse.steps,
-        "certificate_error": files.certificate_error,
-        "pulse_files": [str(path.resolve()) for path in files.written],
-        "files_refused": files.refused,
-        "notes": files.notes,
-        "warnings": warnings,
-        "start": result.start,
-        "starts": problem.job.solve.starts,
-        "seed": problem.job.solve.seed,
+        **_numbers(problem, pulse, values, dense, files, result),
         "engine": f"numba, float64, {threads or available_threads()} threads on {platform.machine()}",
     }
     write_hdf5(
         folder / RESULT,
-        output.result_arrays(problem, x, pulse, values, dense, result.histories),
+        output.result_arrays(problem, result.x, pulse, values, dense, result.histories),
         {"schema": 1, "system": "pulses", "version": exactgrad.__version__},
         overwrite=True,
     )
@@ -251,15 +222,42 @@ def finish(
     return summary
 
 
-def within_limits(problem: PulseProblem, pulse: Pulse) -> Pulse | None:
-    """Return the pulse brought into its limits where a penalty kind of limit let it out, or None if there is none."""
+def played(problem: PulseProblem, x: np.ndarray) -> tuple[Pulse, np.ndarray]:
+    """Return the pulse of x and the quality of every spin; what a penalty kind of limit let out is brought in first."""
+    pulse = problem.pulse(x)
     if problem.job.limits.enforce != "penalty":
-        return None
-    u = clip(problem.job, problem.step_s, np.stack((pulse.ux_hz, pulse.uy_hz, pulse.uz_hz)))
-    return Pulse(pulse.step_s, *u)
+        return pulse, problem.qualities(x)
+    pulse = Pulse(pulse.step_s, *clip(problem.job, problem.step_s, np.stack((pulse.ux_hz, pulse.uy_hz, pulse.uz_hz))))
+    return pulse, qualities(pulse, problem.ensemble, problem.cost, problem.response)
 
 
-def _qualities_of(problem: PulseProblem, pulse: Pulse) -> np.ndarray:
-    from exactgrad.pulses.certificate import qualities
-
-    return qualities(pulse, problem.ensemble, problem.cost, problem.response)
+def _numbers(
+    problem: PulseProblem, pulse: Pulse, values: np.ndarray, dense: Dense, files: PulseFiles, result: Result
+) -> dict[str, Any]:
+    """Return the summary's own keys of a design."""
+    quality, error = float(np.sum(problem.weight * values)), files.certificate_error
+    return {
+        "headline": f"quality {quality:.5f}, worst on a dense grid {dense.least:.5f}, certificate error {error:.0e}",
+        "seconds": round(result.seconds, 3),
+        "evaluations": result.evaluations,
+        "iterations": result.iterations,
+        "loss": result.loss,
+        "quality": quality,
+        "quality_min": float(values[problem.weight > 0].min()),
+        "quality_dense_mean": dense.mean,
+        "quality_dense_min": dense.least,
+        "quality_dense_p01": dense.percentile_1,
+        "peak_hz": pulse.peak_hz,
+        "rms_hz": pulse.rms_hz,
+        "energy_hz2_s": pulse.energy_hz2_s,
+        "duration_us": pulse.duration_s * 1e6,
+        "steps": pulse.steps,
+        "certificate_error": error,
+        "pulse_files": [str(path.resolve()) for path in files.written],
+        "files_refused": files.refused,
+        "notes": files.notes,
+        "warnings": [*grid_warnings(problem, pulse), *files.warnings],
+        "start": result.start,
+        "starts": problem.job.solve.starts,
+        "seed": problem.job.solve.seed,
+    }
