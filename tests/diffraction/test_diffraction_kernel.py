@@ -90,6 +90,9 @@ def test_random_scenes(seed, shape, metric):
         {"c_compat": True},
         {"c_compat": True, "per_sample": ("capture", "polarization")},
         {"c_compat": True, "per_sample": ("solid angle",)},
+        {"c_compat": True, "d_min_m": 0.0},
+        {"c_compat": True, "d_min_m": 0.0, "per_sample": ("capture", "polarization")},
+        {"c_compat": True, "d_min_m": 0.0, "per_sample": ("solid angle",)},
         {"d_min_m": 0.0, "water_m": 0.0},
     ],
 )

@@ -1,6 +1,7 @@
-"""The sum over a crystal's lattices, fused for speed: sum of F(h)^2 L(h - round(h))^2 with h = (a.q, b.q, c.q).
+"""The image of a crystal, fused for speed: the sum over lattices of F(h)^2 L(h - round(h))^2, and all around it.
 
-`model.diffracted` holds the same equations stage by stage; everything around the sum is the model's own.
+`model.py` holds the same equations stage by stage. `diffracted` is the sum alone, for samples at given q;
+`flat_detector` is all that a pixel sees.
 
 Layout: samples (one sub-pixel and source of a pixel) lie in blocks of lanes; the lattices are the loop around them, so
 that the innermost loops run over lanes and vectorise. Nothing in them branches or calls a library: sines and the
@@ -22,8 +23,18 @@ from exactgrad.kernels.compile import compiled, scalar
 LANES = 64
 SQUARE, ROUND, GAUSS, TOPHAT = range(4)
 DIMMEST = 745.0  # exp(-745) is the smallest double; beyond, a spot is as dim as there
-# Rows of a block's lanes.
+# Rows of a block's lanes: the sum over lattices, then a pixel's rays.
+ROWS = 16
 Q1, Q2, Q3, SPOT, H1, H2, H3, TOTAL = range(0, 8 * LANES, LANES)
+FAST_INDEX, SLOW_INDEX, D1, D2, D3, COSINE, FACTOR, MEAN = range(8 * LANES, ROWS * LANES, LANES)
+# Places in what describes a flat detector and what it corrects for; lengths in metres.
+ORIGIN, FAST, SLOW, NORMAL, STEP, LAYER, ATTENUATION = 0, 3, 6, 9, 12, 13, 14
+NO_SOLID_ANGLE, FACING, OBLIQUITY, CLOSE = 15, 16, 17, 18  # the solid angle is [15] + ([16] + [17] cos + [18]/R)/R^2
+NO_POLARIZATION, POLARIZATION, KAHN, D_MIN_SQUARED, WATER, SCALE, GEOMETRY = 19, 20, 21, 22, 23, 24, 25
+# Places in what describes a source.
+RAY, PER_WAVELENGTH, SHARE, FIELD_E, FIELD_B, SOURCE = 0, 3, 4, 5, 8, 11
+# The type of the arguments `lattices` ... `default`.
+CRYSTAL = "float64[:, ::1], int64, float64[::1], float64[::1], float64[::1], float64[::1], float64[::1], float64"
 
 
 @scalar
@@ -165,42 +176,129 @@ def add_weighted(lane, width, table, lowest, sides, default):
     for i in range(width):
         h, k, l = lane[H1 + i] - lowest[0], lane[H2 + i] - lowest[1], lane[H3 + i] - lowest[2]
         inside = (h >= 0.0) & (h < sides[0]) & (k >= 0.0) & (k < sides[1]) & (l >= 0.0) & (l < sides[2])
-        # Whole numbers below 2^53, so the place is exact; it is made an integer only where it lies in the table.
-        place = np.int64((h * sides[1] + k) * sides[2] + l if inside else 0.0)
-        f = table[place] if inside else default
+        # Whole numbers below 2^53, so the place is exact; a table has fewer entries than an int32 can number.
+        lane[H1 + i] = (h * sides[1] + k) * sides[2] + l if inside else -1.0
+    for i in range(width):
+        place = np.int32(lane[H1 + i])
+        f = table[max(place, 0)] if place >= 0 else default
         lane[TOTAL + i] += f * f * lane[SPOT + i]
 
 
-@compiled(
-    "void(float64[:, ::1], float64[:, ::1], int64, float64[::1], float64[::1], float64[::1], float64[::1],"
-    " float64[::1], float64, float64[::1])"
-)
+@scalar
+def add_lattices(lane, width, lattices, shape, cells, form, table, lowest, sides, default):
+    """Put the sum of F^2 L^2 over the lattices at the q of each lane into TOTAL."""
+    for i in range(width):
+        lane[TOTAL + i] = 0.0
+    for j in range(lattices.shape[0]):
+        m = lattices[j]
+        if shape == SQUARE:
+            square_spots(lane, width, m, cells)
+        elif shape == ROUND:
+            round_spots(lane, width, m, form)
+        elif shape == GAUSS:
+            gauss_spots(lane, width, m, form)
+        else:
+            tophat_spots(lane, width, m, form)
+        if table.size:
+            add_weighted(lane, width, table, lowest, sides, default)
+        else:
+            for i in range(width):
+                lane[TOTAL + i] += default * default * lane[SPOT + i]
+
+
+@compiled(f"void(float64[:, ::1], {CRYSTAL}, float64[::1])")
 def diffracted(q, lattices, shape, cells, form, table, lowest, sides, default, total):
     """Sum of F^2 L^2 over the lattices, for every sample.
 
     q (n, 3): scattering vectors. lattices (M, 9): rows a, b, c. shape: of `SQUARE`...; cells (3,) for the square,
     form (9,) for the others. table (H K L,) or of no size, lowest (3,), sides (3,), default: F. total (n,): out.
     """
-    lane = np.empty(LANES * 8)
+    lane = np.empty(LANES * ROWS)
     for start in range(0, q.shape[0], LANES):
         width = min(LANES, q.shape[0] - start)
         for i in range(width):
             lane[Q1 + i], lane[Q2 + i], lane[Q3 + i] = q[start + i, 0], q[start + i, 1], q[start + i, 2]
-            lane[TOTAL + i] = 0.0
-        for j in range(lattices.shape[0]):
-            m = lattices[j]
-            if shape == SQUARE:
-                square_spots(lane, width, m, cells)
-            elif shape == ROUND:
-                round_spots(lane, width, m, form)
-            elif shape == GAUSS:
-                gauss_spots(lane, width, m, form)
-            else:
-                tophat_spots(lane, width, m, form)
-            if table.size:
-                add_weighted(lane, width, table, lowest, sides, default)
-            else:
-                for i in range(width):
-                    lane[TOTAL + i] += default * default * lane[SPOT + i]
+        add_lattices(lane, width, lattices, shape, cells, form, table, lowest, sides, default)
         for i in range(width):
             total[start + i] = lane[TOTAL + i]
+
+
+@scalar
+def rays(lane, width, g, depth, sub_fast, sub_slow):
+    """Directions of one sub-pixel of each lane's pixel, their cosine of incidence and their solid angle."""
+    x0, y0, z0 = (
+        g[ORIGIN] + depth * g[NORMAL],
+        g[ORIGIN + 1] + depth * g[NORMAL + 1],
+        g[ORIGIN + 2] + depth * g[NORMAL + 2],
+    )
+    for i in range(width):
+        f, s = g[STEP] * (lane[FAST_INDEX + i] + sub_fast), g[STEP] * (lane[SLOW_INDEX + i] + sub_slow)
+        x = x0 + f * g[FAST] + s * g[SLOW]
+        y = y0 + f * g[FAST + 1] + s * g[SLOW + 1]
+        z = z0 + f * g[FAST + 2] + s * g[SLOW + 2]
+        per_m = 1.0 / np.sqrt(x * x + y * y + z * z)
+        x, y, z = x * per_m, y * per_m, z * per_m
+        cosine_of = x * g[NORMAL] + y * g[NORMAL + 1] + z * g[NORMAL + 2]
+        seen_as = g[FACING] + g[OBLIQUITY] * cosine_of + g[CLOSE] * per_m
+        lane[D1 + i], lane[D2 + i], lane[D3 + i], lane[COSINE + i] = x, y, z, cosine_of
+        lane[FACTOR + i] = g[NO_SOLID_ANGLE] + seen_as * per_m * per_m
+
+
+@scalar
+def absorb(lane, width, attenuation, layer):
+    """Take the share that a layer absorbs into the factors; the library's exponential, once a sample."""
+    for i in range(width):
+        u = attenuation / lane[COSINE + i]
+        lane[FACTOR + i] *= -np.exp(-layer * u) * np.expm1(-u)
+
+
+@scalar
+def scatter(lane, width, source):
+    """q = (d - s0)/lambda of each lane."""
+    for i in range(width):
+        lane[Q1 + i] = (lane[D1 + i] - source[RAY]) * source[PER_WAVELENGTH]
+        lane[Q2 + i] = (lane[D2 + i] - source[RAY + 1]) * source[PER_WAVELENGTH]
+        lane[Q3 + i] = (lane[D3 + i] - source[RAY + 2]) * source[PER_WAVELENGTH]
+
+
+@scalar
+def collect(lane, width, g, source):
+    """Add what a source scatters into each lane's pixel: within d_min, with water, polarization and the factors."""
+    for i in range(width):
+        q1, q2, q3 = lane[Q1 + i], lane[Q2 + i], lane[Q3 + i]
+        within = g[D_MIN_SQUARED] * (q1 * q1 + q2 * q2 + q3 * q3) <= 1.0
+        x, y, z = lane[D1 + i], lane[D2 + i], lane[D3 + i]
+        forward = x * source[RAY] + y * source[RAY + 1] + z * source[RAY + 2]
+        e = x * source[FIELD_E] + y * source[FIELD_E + 1] + z * source[FIELD_E + 2]
+        b = x * source[FIELD_B] + y * source[FIELD_B + 1] + z * source[FIELD_B + 2]
+        polarized = g[NO_POLARIZATION] + g[POLARIZATION] * (1.0 + forward * forward - g[KAHN] * (e * e - b * b))
+        scattered = (g[SCALE] * lane[TOTAL + i] if within else 0.0) + g[WATER]
+        lane[MEAN + i] += source[SHARE] * scattered * polarized * lane[FACTOR + i]
+
+
+@compiled(f"void(int64[::1], int64[::1], int64, int64, float64[::1], float64[:, ::1], {CRYSTAL}, float64[::1])")
+def flat_detector(
+    slow, fast, oversample, layers, g, sources, lattices, shape, cells, form, table, lowest, sides, default, mean
+):
+    """Sum over layers, sub-pixels and sources of what the pixels of a flat detector see.
+
+    slow, fast (n,): pixels. g (GEOMETRY,) and sources (S, SOURCE): see the names of their places. The crystal's
+    arguments are those of `diffracted`. mean (n,): out.
+    """
+    lane = np.empty(LANES * ROWS)
+    for start in range(0, slow.size, LANES):
+        width = min(LANES, slow.size - start)
+        for i in range(width):
+            lane[FAST_INDEX + i], lane[SLOW_INDEX + i] = oversample * fast[start + i], oversample * slow[start + i]
+            lane[MEAN + i] = 0.0
+        for sample in range(layers * oversample * oversample):
+            layer, sub_slow, sub_fast = sample // oversample**2, sample // oversample % oversample, sample % oversample
+            rays(lane, width, g, layer * g[LAYER], sub_fast + 0.5, sub_slow + 0.5)
+            if g[ATTENUATION] >= 0.0:
+                absorb(lane, width, g[ATTENUATION], layer)
+            for j in range(sources.shape[0]):
+                scatter(lane, width, sources[j])
+                add_lattices(lane, width, lattices, shape, cells, form, table, lowest, sides, default)
+                collect(lane, width, g, sources[j])
+        for i in range(width):
+            mean[start + i] = lane[MEAN + i]
