@@ -48,6 +48,26 @@ class BackendMissing(InputError):
     """An optional part is not installed; the message names the extra to install."""
 
 
+def explain(error: BaseException) -> tuple[int, str] | None:
+    """Return the exit code and the one line of an error that a user can cause, or None for a bug of ours.
+
+    Examples
+    --------
+    >>> explain(InputError("pulse.step_us = -1 us: must be > 0 us"))
+    (2, 'pulse.step_us = -1 us: must be > 0 us')
+    """
+    if isinstance(error, ExactgradError):
+        return error.exit_code, str(error)
+    if isinstance(error, MemoryError):
+        return 2, f"not enough memory: {error}" if str(error) else "not enough memory"
+    if isinstance(error, RecursionError):
+        return 2, "the input is nested too deeply"
+    if isinstance(error, OSError):
+        where = f"{error.filename}: " if error.filename is not None else ""
+        return 2, f"{where}{error.strerror or error}"
+    return None
+
+
 def require_finite(name: str, values: Any, unit: str = "") -> np.ndarray:
     """Return `values` as a float64 array, or say which element is not finite.
 

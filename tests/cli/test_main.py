@@ -17,7 +17,7 @@ from typer.testing import CliRunner
 import exactgrad
 from exactgrad.cli import main as entry
 from exactgrad.cli.main import app, main
-from exactgrad.cli.run_folder import read_object
+from exactgrad.core.run_folder import read_object
 from exactgrad.core.system import find_systems
 from exactgrad.errors import CheckFailed, ExactgradError, FormatError, InputError
 from exactgrad.files import write_hdf5

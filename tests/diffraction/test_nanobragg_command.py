@@ -66,3 +66,13 @@ def test_usage_and_version(capsys):
     assert nanobragg.main(["-version"]) == 0
     assert nanobragg.main([]) == 2
     assert "--c-compat" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("error", [MemoryError("8 TB"), OSError(28, "No space left on device")])
+def test_what_the_machine_lacks_is_one_line_too(error, monkeypatch, capsys):
+    def fail(words):
+        raise error
+
+    monkeypatch.setattr(nanobragg, "simulate", fail)
+    assert nanobragg.main(COMMAND) == 2
+    assert capsys.readouterr().err.count("\n") == 1

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from exactgrad.cli.run_folder import RUN, SUMMARY, read_object
+from exactgrad.core.run_folder import RUN, SUMMARY, read_object
 from exactgrad.errors import FormatError, InputError
 from exactgrad.files import open_guarded
 from exactgrad.report import console

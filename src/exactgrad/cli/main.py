@@ -15,10 +15,9 @@ import typer
 from typer.core import TyperGroup
 from typer.main import get_command, get_group
 
-from exactgrad import __version__
+from exactgrad import __version__, errors
 from exactgrad.cli import demo, info, resume, verify
 from exactgrad.core.system import System, find_systems
-from exactgrad.errors import ExactgradError
 from exactgrad.report import console
 
 # typer brings its own click, or imports the package; its public error leads to the base of either one's errors
@@ -148,20 +147,12 @@ def explain(error: BaseException) -> tuple[int, str]:
     >>> explain(InputError("pulse.step_us = -1 us: must be > 0 us"))
     (2, 'pulse.step_us = -1 us: must be > 0 us')
     """
-    if isinstance(error, ExactgradError):
-        return error.exit_code, str(error)
     if isinstance(error, COMMAND_LINE_ERROR):
         return 2, _usage(error)
     if isinstance(error, KeyboardInterrupt | typer.Abort):
         return INTERRUPTED, "interrupted"
-    if isinstance(error, MemoryError):
-        return 2, f"not enough memory: {error}" if str(error) else "not enough memory"
-    if isinstance(error, RecursionError):
-        return 2, "the input is nested too deeply"
-    if isinstance(error, OSError):
-        where = f"{error.filename}: " if error.filename is not None else ""
-        return 2, f"{where}{error.strerror or error}"
-    return 1, f"internal error, please report it with what --debug shows: {type(error).__name__}: {error}"
+    bug = f"internal error, please report it with what --debug shows: {type(error).__name__}: {error}"
+    return errors.explain(error) or (1, bug)
 
 
 def _usage(error: Any) -> str:

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from exactgrad.cli.run_folder import system_of
+from exactgrad.core.run_folder import system_of
 from exactgrad.core.system import get_system
 from exactgrad.report import console
 

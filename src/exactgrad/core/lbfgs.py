@@ -32,7 +32,6 @@ class Status(Enum):
     ITERATIONS = "the iteration budget was used up"
     SECONDS = "the time budget was used up"
     INTERRUPTED = "interrupted; the best result so far was kept"
-    DROPPED = "given up in favour of better starts"
 
     @property
     def converged(self) -> bool:

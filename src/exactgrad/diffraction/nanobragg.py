@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from exactgrad import __version__
-from exactgrad.errors import ExactgradError, InputError
+from exactgrad.errors import InputError, explain
 from exactgrad.report import console
 
 USAGE = """usage: nanobragg -cell a b c alpha beta gamma -N n -default_F F [options]
@@ -36,9 +36,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
     try:
         simulate(words)
-    except ExactgradError as error:
-        console.print_error(str(error))
-        return error.exit_code
+    except Exception as error:
+        told = explain(error)
+        if told is None:
+            raise
+        console.print_error(told[1])
+        return told[0]
     return 0
 
 

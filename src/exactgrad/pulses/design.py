@@ -102,8 +102,7 @@ def design(
         if not isinstance(source, dict):
             write_atomic(folder / "job.toml", text, overwrite=True)
         write_atomic(folder / RUN, json.dumps(description, indent=1), overwrite=True)
-        search = Search.begin(starting_vectors(problem))
-        return _carry_on(problem, folder, description, search, threads, on_event)
+        return _carry_on(problem, folder, description, None, threads, on_event)
 
 
 def resume(
@@ -146,15 +145,19 @@ def resume(
             if description["inputs"].get(name) != digest:
                 raise InputError(f"{base / name}: has changed since this run began; the run cannot go on as it was")
         search = checkpoint.load(folder, bound)
-        if search is None:
-            search = Search.begin(starting_vectors(problem))
         return _carry_on(problem, folder, description, search, threads or description["threads"], on_event)
 
 
 def _carry_on(
-    problem: PulseProblem, folder: Path, description: dict, search: Search, threads: int | None, on_event: Listener
+    problem: PulseProblem,
+    folder: Path,
+    description: dict,
+    search: Search | None,
+    threads: int | None,
+    on_event: Listener,
 ) -> dict[str, Any]:
-    bound = bound_text(description)
+    """Run the search (from its starts where there is no checkpoint) and write what it leaves behind."""
+    bound, stages = bound_text(description), stages_of(problem)
     solve = problem.job.solve
     budget = Budget(
         max_seconds=solve.max_seconds,
@@ -165,16 +168,17 @@ def _carry_on(
     )
     with interruptible() as stop:
         result = run(
-            stages_of(problem),
-            search,
+            stages,
+            Search.begin(starting_vectors(stages, solve)) if search is None else search,
             budget,
             stop,
             on_event,
             on_checkpoint=lambda state: checkpoint.save(folder, state, bound),
         )
-        result, outcome = (
-            refine_by_newton(problem, result, stop, threads) if solve.method == "newton" else outcome_of(result)
-        )
+        more = ""
+        if solve.method == "newton":
+            result, more = refine_by_newton(problem, result, stop, threads)
+        outcome = outcome_of(result, more)
         if outcome["status"] != "converged":
             checkpoint.save(folder, result.search, bound)
         if outcome["status"] == "interrupted":
@@ -203,7 +207,7 @@ def finish(
         "command": description["command"],
         "version": exactgrad.__version__,
         **outcome,
-        **_numbers(problem, pulse, values, dense, files, result),
+        **_numbers(problem, pulse, values, quality, dense, files, result),
         "engine": f"numba, float64, {threads or available_threads()} threads on {platform.machine()}",
     }
     write_hdf5(
@@ -232,10 +236,16 @@ def played(problem: PulseProblem, x: np.ndarray) -> tuple[Pulse, np.ndarray]:
 
 
 def _numbers(
-    problem: PulseProblem, pulse: Pulse, values: np.ndarray, dense: Dense, files: PulseFiles, result: Result
+    problem: PulseProblem,
+    pulse: Pulse,
+    values: np.ndarray,
+    quality: float,
+    dense: Dense,
+    files: PulseFiles,
+    result: Result,
 ) -> dict[str, Any]:
     """Return the summary's own keys of a design."""
-    quality, error = float(np.sum(problem.weight * values)), files.certificate_error
+    error = files.certificate_error
     return {
         "headline": f"quality {quality:.5f}, worst on a dense grid {dense.least:.5f}, certificate error {error:.0e}",
         "seconds": round(result.seconds, 3),

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from exactgrad.core import checkpoint
+from exactgrad.core.run_folder import RUN, SUMMARY, read_object
 from exactgrad.errors import FolderInUse, FormatError, InputError
 from exactgrad.files import read_bytes, read_text
 from exactgrad.pulses import output, presentation
@@ -16,7 +17,7 @@ from exactgrad.pulses.job import Job
 from exactgrad.pulses.problem import PulseProblem
 from exactgrad.pulses.starts import KINDS
 
-RUN, SUMMARY, RESULT, REPORT = "run.json", "summary.json", "result.h5", "report.html"
+RESULT, REPORT = "result.h5", "report.html"
 
 
 def bound_text(description: dict) -> str:
@@ -65,19 +66,18 @@ def read_run(folder: Path) -> dict[str, Any]:
     if not path.is_file():
         raise InputError(f"{folder}: no run to resume ({RUN} is missing)")
     try:
-        description = json.loads(read_text(path))
+        description = read_object(path)
         Job.model_validate(description["job"])
         for key, kind in (("command", str), ("base", str), ("threads", int | None), ("inputs", dict)):
             if not isinstance(description[key], kind):
                 raise TypeError
         return description
-    except (ValueError, KeyError, TypeError, RecursionError):
+    except (FormatError, ValueError, KeyError, TypeError):
         raise FormatError(f"{path}: not the description of a run") from None
 
 
 def read_summary(folder: Path) -> dict[str, Any] | None:
     """Return summary.json's content, or None where there is none that can be read."""
-    with contextlib.suppress(InputError, ValueError):
-        content = json.loads(read_text(folder / SUMMARY))
-        return content if isinstance(content, dict) else None
+    with contextlib.suppress(InputError):
+        return read_object(folder / SUMMARY)
     return None

@@ -12,6 +12,7 @@ import numpy as np
 from exactgrad.core.lbfgs import Status
 from exactgrad.core.solve import Result, Stage, Stop
 from exactgrad.errors import InputError
+from exactgrad.pulses.job import SolveTable
 from exactgrad.pulses.problem import PulseProblem
 from exactgrad.pulses.starts import resample, vector_of
 
@@ -20,11 +21,9 @@ COARSE_ITERATIONS = 500
 NEWTON_ITERATIONS = 200
 
 
-def starting_vectors(problem: PulseProblem) -> list[np.ndarray]:
+def starting_vectors(stages: list[Stage], solve: SolveTable) -> list[np.ndarray]:
     """Return the starts of the first stage: seeds seed, seed + 1, ..."""
-    solve = problem.job.solve
-    first = stages_of(problem)[0].problem
-    return [first.start(solve.seed + i) for i in range(solve.starts)]
+    return [stages[0].problem.start(solve.seed + i) for i in range(solve.starts)]
 
 
 def stages_of(problem: PulseProblem) -> list[Stage]:
@@ -74,20 +73,18 @@ def refuse_too_large(problem: PulseProblem) -> None:
         )
 
 
-def outcome_of(result: Result, more: str = "") -> tuple[Result, dict[str, str]]:
-    """Return the result, and its status and message for the summary."""
+def outcome_of(result: Result, more: str) -> dict[str, str]:
+    """Return the status and message of a result for the summary, with `more` said at the end."""
     status = "interrupted" if result.status is Status.INTERRUPTED else "budget"
-    return result, {"status": "converged" if result.status.converged else status, "message": result.status.value + more}
+    return {"status": "converged" if result.status.converged else status, "message": result.status.value + more}
 
 
-def refine_by_newton(
-    problem: PulseProblem, result: Result, stop: Stop, threads: int | None
-) -> tuple[Result, dict[str, str]]:
-    """Refine the best result by trust-region Newton with exact Hessian products."""
+def refine_by_newton(problem: PulseProblem, result: Result, stop: Stop, threads: int | None) -> tuple[Result, str]:
+    """Refine the best result by trust-region Newton with exact Hessian products; return it and what to say of it."""
     from exactgrad.core.newton import newton
 
     if result.status in (Status.INTERRUPTED, Status.SECONDS):
-        return outcome_of(result)
+        return result, ""
     most, began = problem.job.solve.max_seconds, time.monotonic()
 
     def seconds() -> float:
@@ -102,4 +99,4 @@ def refine_by_newton(
     refined = replace(
         result, x=x, loss=loss, status=status, iterations=result.iterations + iterations, seconds=seconds()
     )
-    return outcome_of(refined, f" (Newton, {iterations} iterations after L-BFGS)")
+    return refined, f" (Newton, {iterations} iterations after L-BFGS)"

@@ -172,7 +172,7 @@ def write(path: Path, pixels: np.ndarray, comments: tuple[str, ...] = (), overwr
     pixels : ndarray, shape (slow, fast)
         Whole numbers that fit in int32.
     comments : tuple of str
-        Lines of the PILATUS_1.2 header convention, e.g. ``"Wavelength 1.0 A"``; see `pilatus_comments`.
+        Lines of the PILATUS_1.2 header convention, e.g. ``"Wavelength 1.0 A"``.
 
     Raises
     ------
@@ -214,28 +214,3 @@ def write(path: Path, pixels: np.ndarray, comments: tuple[str, ...] = (), overwr
     ]
     tail = b"\0" * 4095 + f"\r\n{BOUNDARY}--\r\n;\r\n".encode()
     write_atomic(path, "\r\n".join(lines).encode("ascii") + MARKER + stream + tail, overwrite)
-
-
-def pilatus_comments(
-    pixel_size_m: tuple[float, float],
-    distance_m: float,
-    wavelength_angstrom: float,
-    beam_fast_slow_px: tuple[float, float],
-    start_angle_deg: float = 0.0,
-    angle_increment_deg: float = 0.0,
-    saturation: int = 65535,
-    exposure_s: float = 1.0,
-) -> tuple[str, ...]:
-    """Return the header lines by which DIALS and XDS know a detector normal to the beam (PILATUS_1.2)."""
-    return (
-        "Detector: exactgrad simulation",
-        f"Pixel_size {pixel_size_m[0]:g} m x {pixel_size_m[1]:g} m",
-        f"Exposure_time {exposure_s:g} s",
-        f"Exposure_period {exposure_s:g} s",
-        f"Count_cutoff {saturation} counts",
-        f"Wavelength {wavelength_angstrom:.8g} A",
-        f"Detector_distance {distance_m:.8g} m",
-        f"Beam_xy ({beam_fast_slow_px[0]:.3f}, {beam_fast_slow_px[1]:.3f}) pixels",
-        f"Start_angle {start_angle_deg:.6f} deg.",
-        f"Angle_increment {angle_increment_deg:.6f} deg.",
-    )
