@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_diffraction_golden import CASES, TOLERANCE, golden
 
-from exactgrad.diffraction import kernel, model, render
+from exactgrad.diffraction import kernel, model, numbers, render
 from exactgrad.diffraction.beam import Beam
 from exactgrad.diffraction.crystal import METRICS, SHAPES, Crystal, misset_matrix, mosaic_domains, random_orientation
 from exactgrad.diffraction.detector import Detector
@@ -117,13 +117,20 @@ def test_an_unpolarized_beam_and_no_table():
         assert difference(replace(scene, beam=beam, structure_factors=StructureFactors.constant(5.0))) <= CLOSE
 
 
-def test_interpolation_goes_through_the_model_and_is_said(caplog):
-    scene = random_scene(1, interpolate=True)
-    with caplog.at_level(logging.INFO, "exactgrad.diffraction"):
-        assert difference(scene) <= CLOSE
-    assert render.engine_of(scene) == render.MODEL and "tricubic" in caplog.text
+@pytest.mark.parametrize("seed", range(3))
+def test_interpolated_structure_factors(seed):
+    scene = random_scene(seed, interpolate=True)
+    assert difference(scene) <= CLOSE
     plain = replace(scene, structure_factors=replace(scene.structure_factors, interpolate=False))
     assert np.abs(render.image(plain) - render.image(scene)).max() > 1e3 * CLOSE * render.image(scene).max()
+
+
+def test_the_curved_detector_of_the_c_program_is_said_to_go_through_the_model(caplog):
+    scene = random_scene(1, c_compat=True)
+    scene = replace(scene, detector=replace(scene.detector, curved=True))
+    with caplog.at_level(logging.INFO, "exactgrad.diffraction"):
+        assert difference(scene) <= CLOSE
+    assert render.engine_of(scene) == render.STAGED and "curved" in caplog.text
 
 
 @pytest.mark.parametrize("threads", [2, 3, 4])
@@ -222,17 +229,18 @@ def test_every_entry_of_the_table_and_what_surrounds_it():
 
 
 def swapped_table(patch):
-    right = render.np.ascontiguousarray
-    patch.setattr(render.np, "ascontiguousarray", lambda a: right(a.transpose(2, 1, 0) if a.ndim == 3 else a))
+    right = numbers.np.ascontiguousarray
+    turned = lambda a: a.transpose(2, 1, 0) if np.ndim(a) == 3 else a  # noqa: E731
+    patch.setattr(numbers.np, "ascontiguousarray", lambda a: right(turned(a)))
 
 
 def form_transposed(patch):
-    right = render.spot_form
-    patch.setattr(render, "spot_form", lambda crystal: np.ascontiguousarray(right(crystal).T))
+    right = numbers.spot_form
+    patch.setattr(numbers, "spot_form", lambda crystal: np.ascontiguousarray(right(crystal).T))
 
 
 def no_peak(patch):
-    patch.setattr(render, "peak", lambda crystal: 1.0)
+    patch.setattr(numbers, "peak", lambda crystal: 1.0)
 
 
 @pytest.mark.parametrize(

@@ -140,12 +140,27 @@ class Detector:
 
     def rendered(self) -> tuple[np.ndarray, np.ndarray]:
         """Return the slow and fast indices, shape (n,), of the pixels in the region of interest and the mask."""
-        wanted = np.zeros(self.pixels, dtype=bool)
         first, last, bottom, top = self.roi or (0, self.pixels[1] - 1, 0, self.pixels[0] - 1)
-        inside = (slice(bottom, top + 1), slice(first, last + 1))
-        wanted[inside] = True if self.mask is None else self.mask[inside]
-        slow, fast = np.nonzero(wanted)
-        return slow, fast
+        if self.mask is None:
+            rows, columns = np.arange(bottom, top + 1), np.arange(first, last + 1)
+            return np.repeat(rows, columns.size), np.tile(columns, rows.size)
+        slow, fast = np.nonzero(self.mask[bottom : top + 1, first : last + 1])
+        return np.ascontiguousarray(slow + bottom), np.ascontiguousarray(fast + first)
+
+    def laid_out(self, values: np.ndarray) -> np.ndarray:
+        """Return an image, shape (..., slow, fast), of the values, shape (..., n), of `rendered`; zero elsewhere."""
+        leading = values.shape[:-1]
+        if self.mask is None and self.roi is None:
+            return values.reshape(*leading, *self.pixels)
+        image = np.zeros((*leading, *self.pixels))
+        image[..., *self.rendered()] = values
+        return image
+
+    def picked(self, image: np.ndarray) -> np.ndarray:
+        """Return the values, shape (n,), of an image, shape (slow, fast), in the order of `rendered`."""
+        if self.mask is None and self.roi is None:
+            return np.ascontiguousarray(image, dtype=float).ravel()
+        return np.ascontiguousarray(image[self.rendered()], dtype=float)
 
 
 def _whole(name: str, value: Any, high: int = MOST_PIXELS) -> int:

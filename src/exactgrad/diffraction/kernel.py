@@ -17,24 +17,26 @@ L is given without its constant factor (Na Nb Nc and so on), which the caller ap
 from __future__ import annotations
 
 import numpy as np
+from numba.np.unsafe.ndarray import to_fixed_tuple  # numbers in a tuple cannot alias the lanes: loops vectorise
 
-from exactgrad.kernels.compile import compiled, scalar
+from exactgrad.kernels.compile import compiled, inlined, scalar
 
 LANES = 64
 SQUARE, ROUND, GAUSS, TOPHAT = range(4)
 DIMMEST = 745.0  # exp(-745) is the smallest double; beyond, a spot is as dim as there
 # Rows of a block's lanes: the sum over lattices, then a pixel's rays.
-ROWS = 16
+ROWS = 17
 Q1, Q2, Q3, SPOT, H1, H2, H3, TOTAL = range(0, 8 * LANES, LANES)
-FAST_INDEX, SLOW_INDEX, D1, D2, D3, COSINE, FACTOR, MEAN = range(8 * LANES, ROWS * LANES, LANES)
-# Places in what describes a flat detector and what it corrects for; lengths in metres.
-ORIGIN, FAST, SLOW, NORMAL, STEP, LAYER, ATTENUATION = 0, 3, 6, 9, 12, 13, 14
-NO_SOLID_ANGLE, FACING, OBLIQUITY, CLOSE = 15, 16, 17, 18  # the solid angle is [15] + ([16] + [17] cos + [18]/R)/R^2
-NO_POLARIZATION, POLARIZATION, KAHN, D_MIN_SQUARED, WATER, SCALE, GEOMETRY = 19, 20, 21, 22, 23, 24, 25
+FAST_INDEX, SLOW_INDEX, D1, D2, D3, PER_M, COSINE, FACTOR, MEAN = range(8 * LANES, ROWS * LANES, LANES)
+# Places in what describes a detector and what surrounds it; lengths in metres. Up to SCALE they may be refined.
+ORIGIN, FAST, SLOW, NORMAL, LAYER, ATTENUATION, KAHN, WATER, SCALE = 0, 3, 6, 9, 12, 13, 14, 15, 16
+# Switches: the solid angle is [18] + ([19] + [20] cos + [21] (origin.normal)/R)/R^2.
+STEP, NO_SOLID_ANGLE, FACING, OBLIQUITY, CLOSE = 17, 18, 19, 20, 21
+NO_POLARIZATION, POLARIZATION, D_MIN_SQUARED, CAPTURES, FIRST_LAYER, CURVED, GEOMETRY = 22, 23, 24, 25, 26, 27, 28
 # Places in what describes a source.
 RAY, PER_WAVELENGTH, SHARE, FIELD_E, FIELD_B, SOURCE = 0, 3, 4, 5, 8, 11
-# The type of the arguments `lattices` ... `default`.
-CRYSTAL = "float64[:, ::1], int64, float64[::1], float64[::1], float64[::1], float64[::1], float64[::1], float64"
+# The type of the arguments `lattices` ... `interpolate`.
+CRYSTAL = "float64[:, ::1], int64, float64[::1], float64[::1], float64[::1], float64[::1], float64[::1], float64, int64"
 
 
 @scalar
@@ -171,13 +173,81 @@ def tophat_spots(lane, width, m, form):
 
 
 @scalar
-def add_weighted(lane, width, table, lowest, sides, default):
-    """Add F^2 L^2 to the totals, F from the table (h slowest) or the default outside it."""
+def find_places(lane, width, lowest, sides):
+    """Leave each lane's place in the table (h slowest) in the row of h; -1 outside it."""
     for i in range(width):
         h, k, l = lane[H1 + i] - lowest[0], lane[H2 + i] - lowest[1], lane[H3 + i] - lowest[2]
         inside = (h >= 0.0) & (h < sides[0]) & (k >= 0.0) & (k < sides[1]) & (l >= 0.0) & (l < sides[2])
         # Whole numbers below 2^53, so the place is exact; a table has fewer entries than an int32 can number.
         lane[H1 + i] = (h * sides[1] + k) * sides[2] + l if inside else -1.0
+
+
+@scalar
+def cubic(x):
+    """Weights of the points -1, 0, 1, 2 in the cubic through them, at x in [0, 1)."""
+    return (
+        -x * (x - 1.0) * (x - 2.0) / 6.0,
+        (x + 1.0) * (x - 1.0) * (x - 2.0) / 2.0,
+        -(x + 1.0) * x * (x - 2.0) / 2.0,
+        (x + 1.0) * x * (x - 1.0) / 6.0,
+    )
+
+
+@scalar
+def fractional(lane, i, m):
+    """(h, k, l) of one sample and lattice, before rounding."""
+    q1, q2, q3 = lane[Q1 + i], lane[Q2 + i], lane[Q3 + i]
+    return (
+        m[0] * q1 + m[1] * q2 + m[2] * q3,
+        m[3] * q1 + m[4] * q2 + m[5] * q3,
+        m[6] * q1 + m[7] * q2 + m[8] * q3,
+    )
+
+
+@scalar
+def surrounded(h, k, l, lowest, sides):
+    """Whether four points along each axis are at hand, with one to spare at the upper side."""
+    in_h = (h >= lowest[0] + 2.0) & (h <= lowest[0] + sides[0] - 3.0)
+    in_k = (k >= lowest[1] + 2.0) & (k <= lowest[1] + sides[1] - 3.0)
+    return in_h & in_k & (l >= lowest[2] + 2.0) & (l <= lowest[2] + sides[2] - 3.0)
+
+
+@scalar
+def corner(h, k, l, lowest, sides):
+    """The place in the table of the first of the 64 points around (h, k, l)."""
+    first = (np.floor(h) - lowest[0] - 1.0) * sides[1] + (np.floor(k) - lowest[1] - 1.0)
+    return np.int64(first * sides[2] + (np.floor(l) - lowest[2] - 1.0))
+
+
+@scalar
+def tricubic(table, first, sides, u, v, w):
+    """Sum of the 64 points from `first` on, with weights u, v, w along the axes."""
+    rows, columns = np.int64(sides[1]), np.int64(sides[2])
+    total = 0.0
+    for a in range(4):
+        for b in range(4):
+            at = first + (a * rows + b) * columns
+            line = w[0] * table[at] + w[1] * table[at + 1] + w[2] * table[at + 2] + w[3] * table[at + 3]
+            total += u[a] * v[b] * line
+    return total
+
+
+@scalar
+def add_interpolated(lane, width, m, table, lowest, sides, default):
+    """Add F^2 L^2 to the totals, F a cubic through four points along each axis, of the nearest at the table's rim."""
+    for i in range(width):
+        h, k, l = fractional(lane, i, m)
+        place = np.int64(lane[H1 + i])
+        f = table[max(place, 0)] if place >= 0 else default
+        if surrounded(h, k, l, lowest, sides):
+            u, v, w = cubic(h - np.floor(h)), cubic(k - np.floor(k)), cubic(l - np.floor(l))
+            f = tricubic(table, corner(h, k, l, lowest, sides), sides, u, v, w)
+        lane[TOTAL + i] += f * f * lane[SPOT + i]
+
+
+@scalar
+def add_weighted(lane, width, table, default):
+    """Add F^2 L^2 to the totals, F from the table or the default outside it."""
     for i in range(width):
         place = np.int32(lane[H1 + i])
         f = table[max(place, 0)] if place >= 0 else default
@@ -185,12 +255,12 @@ def add_weighted(lane, width, table, lowest, sides, default):
 
 
 @scalar
-def add_lattices(lane, width, lattices, shape, cells, form, table, lowest, sides, default):
+def add_lattices(lane, width, lattices, shape, cells, form, table, lowest, sides, default, interpolate):
     """Put the sum of F^2 L^2 over the lattices at the q of each lane into TOTAL."""
     for i in range(width):
         lane[TOTAL + i] = 0.0
     for j in range(lattices.shape[0]):
-        m = lattices[j]
+        m = to_fixed_tuple(lattices[j], 9)
         if shape == SQUARE:
             square_spots(lane, width, m, cells)
         elif shape == ROUND:
@@ -200,32 +270,36 @@ def add_lattices(lane, width, lattices, shape, cells, form, table, lowest, sides
         else:
             tophat_spots(lane, width, m, form)
         if table.size:
-            add_weighted(lane, width, table, lowest, sides, default)
+            find_places(lane, width, lowest, sides)
+            if interpolate:
+                add_interpolated(lane, width, m, table, lowest, sides, default)
+            else:
+                add_weighted(lane, width, table, default)
         else:
             for i in range(width):
                 lane[TOTAL + i] += default * default * lane[SPOT + i]
 
 
 @compiled(f"void(float64[:, ::1], {CRYSTAL}, float64[::1])")
-def diffracted(q, lattices, shape, cells, form, table, lowest, sides, default, total):
+def diffracted(q, lattices, shape, cells, form, table, lowest, sides, default, interpolate, total):
     """Sum of F^2 L^2 over the lattices, for every sample.
 
     q (n, 3): scattering vectors. lattices (M, 9): rows a, b, c. shape: of `SQUARE`...; cells (3,) for the square,
     form (9,) for the others. table (H K L,) or of no size, lowest (3,), sides (3,), default: F. total (n,): out.
     """
-    lane = np.empty(LANES * ROWS)
+    lane, cells, form = np.empty(LANES * ROWS), to_fixed_tuple(cells, 3), to_fixed_tuple(form, 9)
     for start in range(0, q.shape[0], LANES):
         width = min(LANES, q.shape[0] - start)
         for i in range(width):
             lane[Q1 + i], lane[Q2 + i], lane[Q3 + i] = q[start + i, 0], q[start + i, 1], q[start + i, 2]
-        add_lattices(lane, width, lattices, shape, cells, form, table, lowest, sides, default)
+        add_lattices(lane, width, lattices, shape, cells, form, table, lowest, sides, default, interpolate)
         for i in range(width):
             total[start + i] = lane[TOTAL + i]
 
 
-@scalar
+@inlined
 def rays(lane, width, g, depth, sub_fast, sub_slow):
-    """Directions of one sub-pixel of each lane's pixel, their cosine of incidence and their solid angle."""
+    """Directions of one sub-pixel of each lane's pixel on a flat sensor, and their cosine of incidence."""
     x0, y0, z0 = (
         g[ORIGIN] + depth * g[NORMAL],
         g[ORIGIN + 1] + depth * g[NORMAL + 1],
@@ -238,21 +312,63 @@ def rays(lane, width, g, depth, sub_fast, sub_slow):
         z = z0 + f * g[FAST + 2] + s * g[SLOW + 2]
         per_m = 1.0 / np.sqrt(x * x + y * y + z * z)
         x, y, z = x * per_m, y * per_m, z * per_m
-        cosine_of = x * g[NORMAL] + y * g[NORMAL + 1] + z * g[NORMAL + 2]
-        seen_as = g[FACING] + g[OBLIQUITY] * cosine_of + g[CLOSE] * per_m
-        lane[D1 + i], lane[D2 + i], lane[D3 + i], lane[COSINE + i] = x, y, z, cosine_of
-        lane[FACTOR + i] = g[NO_SOLID_ANGLE] + seen_as * per_m * per_m
+        lane[D1 + i], lane[D2 + i], lane[D3 + i], lane[PER_M + i] = x, y, z, per_m
+        lane[COSINE + i] = x * g[NORMAL] + y * g[NORMAL + 1] + z * g[NORMAL + 2]
+
+
+@inlined
+def close_distance(g):
+    """Distance from the crystal to the sensor's plane, along its normal."""
+    return g[ORIGIN] * g[NORMAL] + g[ORIGIN + 1] * g[NORMAL + 1] + g[ORIGIN + 2] * g[NORMAL + 2]
+
+
+@inlined
+def arcs(lane, i, g, close, sub_fast, sub_slow):
+    """Angles, along fast and then along slow, of one sub-pixel on a sensor bent to a sphere around the crystal."""
+    f, s = g[STEP] * (lane[FAST_INDEX + i] + sub_fast), g[STEP] * (lane[SLOW_INDEX + i] + sub_slow)
+    f += g[ORIGIN] * g[FAST] + g[ORIGIN + 1] * g[FAST + 1] + g[ORIGIN + 2] * g[FAST + 2]
+    s += g[ORIGIN] * g[SLOW] + g[ORIGIN + 1] * g[SLOW + 1] + g[ORIGIN + 2] * g[SLOW + 2]
+    return f / close, s / close
 
 
 @scalar
-def absorb(lane, width, attenuation, layer):
-    """Take the share that a layer absorbs into the factors; the library's exponential, once a sample."""
+def curved_rays(lane, width, g, depth, sub_fast, sub_slow):
+    """Directions of one sub-pixel of each lane's pixel on a curved sensor, which they meet at right angles."""
+    close = close_distance(g)
     for i in range(width):
-        u = attenuation / lane[COSINE + i]
-        lane[FACTOR + i] *= -np.exp(-layer * u) * np.expm1(-u)
+        along, across = arcs(lane, i, g, close, sub_fast, sub_slow)
+        to_fast, to_normal, to_slow = np.sin(along), np.cos(along) * np.cos(across), np.cos(along) * np.sin(across)
+        lane[D1 + i] = to_fast * g[FAST] + to_normal * g[NORMAL] + to_slow * g[SLOW]
+        lane[D2 + i] = to_fast * g[FAST + 1] + to_normal * g[NORMAL + 1] + to_slow * g[SLOW + 1]
+        lane[D3 + i] = to_fast * g[FAST + 2] + to_normal * g[NORMAL + 2] + to_slow * g[SLOW + 2]
+        lane[PER_M + i], lane[COSINE + i] = 1.0 / (close + depth), 1.0
+
+
+@inlined
+def correct(lane, width, g, layer):
+    """Solid angle and captured share of each lane's ray; the library's exponential, once a sample."""
+    close = g[CLOSE] * close_distance(g)
+    for i in range(width):
+        per_m = lane[PER_M + i]
+        seen_as = g[FACING] + g[OBLIQUITY] * lane[COSINE + i] + close * per_m
+        lane[FACTOR + i] = g[NO_SOLID_ANGLE] + seen_as * per_m * per_m
+    if g[CAPTURES] > 0.0:
+        for i in range(width):
+            u = g[ATTENUATION] / lane[COSINE + i]
+            lane[FACTOR + i] *= -np.exp(-layer * u) * np.expm1(-u)
 
 
 @scalar
+def trace_rays(lane, width, g, layer, sub_fast, sub_slow):
+    """All that a sample's rays have before they know of a source."""
+    if g[CURVED] > 0.0:
+        curved_rays(lane, width, g, layer * g[LAYER], sub_fast, sub_slow)
+    else:
+        rays(lane, width, g, layer * g[LAYER], sub_fast, sub_slow)
+    correct(lane, width, g, layer)
+
+
+@inlined
 def scatter(lane, width, source):
     """q = (d - s0)/lambda of each lane."""
     for i in range(width):
@@ -261,7 +377,7 @@ def scatter(lane, width, source):
         lane[Q3 + i] = (lane[D3 + i] - source[RAY + 2]) * source[PER_WAVELENGTH]
 
 
-@scalar
+@inlined
 def collect(lane, width, g, source):
     """Add what a source scatters into each lane's pixel: within d_min, with water, polarization and the factors."""
     for i in range(width):
@@ -276,29 +392,45 @@ def collect(lane, width, g, source):
         lane[MEAN + i] += source[SHARE] * scattered * polarized * lane[FACTOR + i]
 
 
+@scalar
+def load_pixels(lane, width, slow, fast, start, oversample):
+    """Put a block's pixels into the lanes, counted in sub-pixels."""
+    for i in range(width):
+        lane[FAST_INDEX + i], lane[SLOW_INDEX + i] = oversample * fast[start + i], oversample * slow[start + i]
+        lane[MEAN + i] = 0.0
+
+
+@scalar
+def sample_of(number, oversample):
+    """Layer (from the first on) and place in the pixel, in sub-pixels along slow and fast, of a sample's number."""
+    within = number % oversample**2
+    return number // oversample**2, within // oversample + 0.5, within % oversample + 0.5
+
+
 @compiled(f"void(int64[::1], int64[::1], int64, int64, float64[::1], float64[:, ::1], {CRYSTAL}, float64[::1])")
-def flat_detector(
-    slow, fast, oversample, layers, g, sources, lattices, shape, cells, form, table, lowest, sides, default, mean
-):
-    """Sum over layers, sub-pixels and sources of what the pixels of a flat detector see.
+def detector_image(
+    slow, fast, oversample, layers, g, sources, lattices, shape, cells, form, table, lowest, sides, default,
+    interpolate, mean
+):  # fmt: skip
+    """Sum over layers, sub-pixels and sources of what the pixels of a detector see.
 
     slow, fast (n,): pixels. g (GEOMETRY,) and sources (S, SOURCE): see the names of their places. The crystal's
     arguments are those of `diffracted`. mean (n,): out.
     """
-    lane = np.empty(LANES * ROWS)
+    lane, g = np.empty(LANES * ROWS), to_fixed_tuple(g, GEOMETRY)
+    cells, form = to_fixed_tuple(cells, 3), to_fixed_tuple(form, 9)
     for start in range(0, slow.size, LANES):
         width = min(LANES, slow.size - start)
-        for i in range(width):
-            lane[FAST_INDEX + i], lane[SLOW_INDEX + i] = oversample * fast[start + i], oversample * slow[start + i]
-            lane[MEAN + i] = 0.0
+        load_pixels(lane, width, slow, fast, start, oversample)
         for sample in range(layers * oversample * oversample):
-            layer, sub_slow, sub_fast = sample // oversample**2, sample // oversample % oversample, sample % oversample
-            rays(lane, width, g, layer * g[LAYER], sub_fast + 0.5, sub_slow + 0.5)
-            if g[ATTENUATION] >= 0.0:
-                absorb(lane, width, g[ATTENUATION], layer)
+            layer, sub_slow, sub_fast = sample_of(sample, oversample)
+            trace_rays(lane, width, g, layer + g[FIRST_LAYER], sub_fast, sub_slow)
             for j in range(sources.shape[0]):
-                scatter(lane, width, sources[j])
-                add_lattices(lane, width, lattices, shape, cells, form, table, lowest, sides, default)
-                collect(lane, width, g, sources[j])
+                source = to_fixed_tuple(sources[j], SOURCE)
+                scatter(lane, width, source)
+                add_lattices(
+                    lane, width, lattices, shape, cells, form, table, lowest, sides, default, interpolate
+                )  # fmt: skip
+                collect(lane, width, g, source)
         for i in range(width):
             mean[start + i] = lane[MEAN + i]

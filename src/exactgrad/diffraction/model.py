@@ -31,6 +31,7 @@ TOPHAT_RADIUS = 0.3969
 SERIES_BELOW = 0.25  # squared argument below which the sphere's transform is a series
 WATER_F = 2.57  # electrons, forwards
 WATER_PER_M3 = 1e6 * 6.02214179e23 / 18.0  # molecules in a cubic metre
+C_WATER = WATER_F**2 * ELECTRON_RADIUS_SQUARED * WATER_PER_M3  # the C program's water, per fluence, volume and step
 
 
 def image(scene: Scene) -> np.ndarray:
@@ -273,23 +274,30 @@ def c_polarization(scene: Scene, slow: np.ndarray, fast: np.ndarray) -> np.ndarr
     """Return the polarization of the first sample within d_min, shape (n,), zero where there is none."""
     if scene.beam.kahn is None:
         return np.ones(slow.size)
-    factor, open_pixels = np.zeros(slow.size), np.ones(slow.size, dtype=bool)
-    for layer, sub_slow, sub_fast in samples(scene.detector):
-        d = direction(position(scene, slow, fast, layer, sub_slow, sub_fast))
+    factor, first = np.zeros(slow.size), c_first_seen(scene, slow, fast)
+    for layer, sub_slow, sub_fast, source in np.unique(first[first[:, 0] >= 0], axis=0):
+        chosen = (first == (layer, sub_slow, sub_fast, source)).all(axis=1)
+        x = position(scene, slow[chosen], fast[chosen], layer, sub_slow, sub_fast)
+        factor[chosen] = polarization(scene, direction(x), source)
+    return factor
+
+
+def c_first_seen(scene: Scene, slow: np.ndarray, fast: np.ndarray) -> np.ndarray:
+    """Return layer, sub-pixel (slow, fast) and source of the first sample within d_min, shape (n, 4); -1 for none."""
+    first = np.full((slow.size, 4), -1)
+    for sample in samples(scene.detector):
+        d = direction(position(scene, slow, fast, *sample))
         for source in range(scene.beam.sources):
             q = scattering_vector(d, scene.beam.directions[source], scene.beam.wavelengths_m[source])
-            first = open_pixels & seen(scene, q)
-            factor[first] = polarization(scene, d[first], source)
-            open_pixels &= ~first
-            if not open_pixels.any():
-                return factor
-    return factor
+            first[(first[:, 0] < 0) & seen(scene, q)] = (*sample, source)
+            if (first[:, 0] >= 0).all():
+                return first
+    return first
 
 
 def c_water(scene: Scene) -> float:
     """Return the C program's water: fluence and r_e^2 enter here and again at the end; divided by the steps."""
-    molecules = WATER_PER_M3 * scene.water_m**3
-    return WATER_F**2 * ELECTRON_RADIUS_SQUARED * scene.beam.fluence * molecules / scene.steps
+    return C_WATER * scene.beam.fluence * scene.water_m**3 / scene.steps
 
 
 def c_curved_position(detector: Detector, flat: np.ndarray) -> np.ndarray:

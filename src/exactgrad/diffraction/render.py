@@ -1,8 +1,7 @@
 """The image of a scene, fast: blocks of pixels on threads, each summed by the kernel.
 
-The kernel does all of a flat detector's pixel. A curved detector's samples go through the model's stages around the
-kernel's sum over lattices. Structure factors interpolated between reflections are not the kernel's: such scenes go
-through the model's sum. `engine_of` says so, and a line of the log.
+The kernel does all of a pixel, but on the C program's curved detector: its samples go through the model's stages
+around the kernel's sum over lattices. `engine_of` says so, and a line of the log.
 
 A block of pixels is the unit of work of a thread, of a size that does not depend on their number, and writes only its
 own pixels: an image is the same bit for bit on any number of threads.
@@ -12,31 +11,29 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from typing import Any
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from exactgrad.diffraction import kernel, model
 from exactgrad.diffraction.beam import ELECTRON_RADIUS_SQUARED
-from exactgrad.diffraction.crystal import ANGSTROM, SHAPES, Crystal
+from exactgrad.diffraction.numbers import Numbers, detector_numbers, numbers_of, shares_of, sum_scale
 from exactgrad.diffraction.scene import FACTORS, Scene
 from exactgrad.kernels.threads import choose_threads, for_each
 
-BLOCK = 2048  # pixels at a time: a curved detector's arrays stay in the cache
+BLOCK = 4096  # pixels at a time: the model's arrays stay in the cache
 STEP_S = 6e-9  # of a pixel and step, for choosing threads
 SAMPLE_S = 2e-8  # of a pixel, source and sub-pixel: everything outside the sum over lattices
-KERNEL, MODEL = "kernel", "model (tricubic interpolation)"
-SHAPE_CODES = {"square": kernel.SQUARE, "round": kernel.ROUND, "gauss": kernel.GAUSS, "tophat": kernel.TOPHAT}
+KERNEL, STAGED = "kernel", "kernel between the model's stages (the C program's curved detector)"
 LOG = logging.getLogger("exactgrad.diffraction")
 
 Sum = Callable[[np.ndarray], np.ndarray]  # q, shape (n, 3), to the mean of F^2 L^2, shape (n,)
-Pixels = Callable[[np.ndarray, np.ndarray], np.ndarray]  # slow and fast indices, shape (n,), to what they see, (n,)
+Pixels = Callable[[np.ndarray, np.ndarray, np.ndarray], None]  # slow, fast indices (n,); what they see (n,): out
 
 
 def engine_of(scene: Scene) -> str:
-    """Return what sums over the lattices of a scene: `KERNEL`, or `MODEL` and why."""
-    factors = scene.structure_factors
-    return MODEL if factors.interpolate and factors.table.size else KERNEL
+    """Return what makes the image of a scene: `KERNEL`, or `STAGED` and why."""
+    return STAGED if scene.c_compat and scene.detector.curved else KERNEL
 
 
 def image(scene: Scene, threads: int | None = None) -> np.ndarray:
@@ -55,21 +52,28 @@ def image(scene: Scene, threads: int | None = None) -> np.ndarray:
     >>> image(scene).round(2)[1]
     array([  6.25, 156.25,   6.25])
     """
-    photons = np.zeros(scene.detector.shape)
-    slow, fast = (np.ascontiguousarray(indices) for indices in scene.detector.rendered())
-    pixels = staged(scene) if scene.detector.curved or engine_of(scene) == MODEL else fused(scene)
-    factors = once_a_pixel(scene) if scene.c_compat else None
+    slow, fast = scene.detector.rendered()
+    photons = np.empty(slow.size)
+    staged_by_model = engine_of(scene) == STAGED
+    if staged_by_model:
+        LOG.info("engine: %s", STAGED)
+    pixels = staged(scene) if staged_by_model else fused(scene)
+    factors = c_factors(scene) if scene.c_compat and not staged_by_model else None
     scale = ELECTRON_RADIUS_SQUARED * scene.beam.fluence
 
     def task(block: int) -> None:
-        places = slow[block * BLOCK : (block + 1) * BLOCK], fast[block * BLOCK : (block + 1) * BLOCK]
-        mean = pixels(*places) / scene.detector.oversample**2
-        if factors is not None:
-            mean = (mean + model.c_water(scene)) * factors(*places)
-        photons[places] = scale * mean
+        part = slice(block * BLOCK, (block + 1) * BLOCK)
+        places, mean = (slow[part], fast[part]), photons[part]
+        pixels(*places, mean)
+        mean *= 1 / scene.detector.oversample**2
+        if scene.c_compat:
+            mean += model.c_water(scene)
+            for factor in sums_of(factors(*places), mean.size) if factors else [model.c_corrections(scene, *places)]:
+                mean *= factor
+        mean *= scale
 
     for_each(-(-slow.size // BLOCK), task, choose_threads(work_s(scene, slow.size), threads))
-    return photons
+    return scene.detector.laid_out(photons)
 
 
 def work_s(scene: Scene, pixels: int) -> float:
@@ -79,13 +83,21 @@ def work_s(scene: Scene, pixels: int) -> float:
     return pixels * samples * (SAMPLE_S + lattices * STEP_S)
 
 
+def fused(scene: Scene) -> Pixels:
+    """Return the function that takes pixels to what they see, all of it by the kernel."""
+    detector, numbers = scene.detector, numbers_of(scene, scene.per_sample)
+    rest = detector.oversample, detector.layers, numbers.g, numbers.sources, *numbers.crystal()
+
+    def pixels(slow: np.ndarray, fast: np.ndarray, mean: np.ndarray) -> None:
+        kernel.detector_image(slow, fast, *rest, mean)
+
+    return pixels
+
+
 def lattice_sum(scene: Scene) -> Sum:
     """Return the function that takes q, shape (n, 3), to F^2 L^2, shape (n,): the mean over phi steps and domains."""
-    if engine_of(scene) == MODEL:
-        LOG.info("structure factors are interpolated: the lattices are summed by the %s", MODEL)
-        lattices = scene.crystal.lattices()
-        return lambda q: model.diffracted(scene, lattices, q)
-    arguments, scale = crystal_arguments(scene), sum_scale(scene.crystal)
+    numbers = numbers_of(scene, ())
+    arguments, scale = numbers.crystal(), sum_scale(scene.crystal)
 
     def total(q: np.ndarray) -> np.ndarray:
         out = np.empty(len(q))
@@ -95,112 +107,77 @@ def lattice_sum(scene: Scene) -> Sum:
     return total
 
 
-def crystal_arguments(scene: Scene) -> tuple[Any, ...]:
-    """Return what the kernel needs of crystal and structure factors: its arguments `lattices` ... `default`."""
-    crystal, factors = scene.crystal, scene.structure_factors
-    lattices = np.ascontiguousarray(crystal.lattices().reshape(-1, 9))
-    table = np.ascontiguousarray(factors.table).ravel()
-    lowest, sides = factors.lowest.astype(np.float64), np.array(factors.table.shape, dtype=np.float64)
-    form = np.ascontiguousarray(spot_form(crystal)).ravel()
-    return lattices, SHAPE_CODES[crystal.shape], crystal.cells, form, table, lowest, sides, float(factors.default)
+@dataclass(frozen=True)
+class Factor:
+    """A factor that the C program takes once a pixel: what its kernel sees of even light at one sample of each pixel.
 
-
-def sum_scale(crystal: Crystal) -> float:
-    """Return the factor that makes the kernel's sum the mean of F^2 L^2."""
-    return peak(crystal) ** 2 / (crystal.phi_steps * len(crystal.domains))
-
-
-def peak(crystal: Crystal) -> float:
-    """Return the constant factor of L that the kernel leaves out."""
-    volume = float(crystal.cells.prod())
-    return {"square": 1.0, "round": volume * model.ROUND_NORM}.get(crystal.shape, volume)
-
-
-def spot_form(crystal: Crystal) -> np.ndarray:
-    """Return B, shape (3, 3): the kernel's L is a function of |off B|^2, in units of the shape's own width."""
-    width = {"gauss": model.GAUSS_RADIUS, "tophat": model.TOPHAT_RADIUS}.get(crystal.shape, 1.0)
-    metric = np.diag(crystal.cells)
-    if crystal.shape in SHAPES[2:] and crystal.metric == "reciprocal":
-        metric = crystal.cells.prod() * ANGSTROM * crystal.reciprocal
-    return np.sqrt(crystal.fudge / width) * metric
-
-
-def shares_of(scene: Scene) -> np.ndarray:
-    """Return the share of every source, shape (S,); the C program ignores their weights."""
-    beam = scene.beam
-    return np.full(beam.sources, 1 / beam.sources) if scene.c_compat else beam.weights
-
-
-def detector_numbers(scene: Scene, names: tuple[str, ...]) -> np.ndarray:
-    """Return what the kernel needs of a flat detector and the named corrections, shape (kernel.GEOMETRY,)."""
-    detector = scene.detector
-    g = np.zeros(kernel.GEOMETRY)
-    for place, vector in zip(range(0, 12, 3), ("origin", "fast", "slow", "normal"), strict=True):
-        g[place : place + 3] = getattr(detector, vector)
-    g[kernel.STEP], g[kernel.LAYER] = detector.pixel_m / detector.oversample, detector.layer_m
-    absorbs = "capture" in names and detector.thickness_m > 0
-    g[kernel.ATTENUATION] = detector.attenuation_per_m * detector.layer_m if absorbs else -1.0
-    if "solid angle" not in names:
-        g[kernel.NO_SOLID_ANGLE] = 1.0
-    elif detector.point_pixel:
-        g[kernel.FACING] = 1.0
-    elif scene.c_compat:
-        g[kernel.CLOSE] = detector.pixel_m**2 * detector.close_distance_m
-    else:
-        g[kernel.OBLIQUITY] = detector.pixel_m**2
-    if "polarization" in names and scene.beam.kahn is not None:
-        g[kernel.POLARIZATION], g[kernel.KAHN] = 0.5, scene.beam.kahn
-    else:
-        g[kernel.NO_POLARIZATION] = 1.0
-    g[kernel.D_MIN_SQUARED], g[kernel.WATER] = scene.d_min_m**2, model.water(scene)
-    g[kernel.SCALE] = sum_scale(scene.crystal)
-    return g
-
-
-def source_numbers(scene: Scene) -> np.ndarray:
-    """Return what the kernel needs of the sources, shape (S, kernel.SOURCE)."""
-    beam = scene.beam
-    return np.column_stack([beam.directions, 1 / beam.wavelengths_m, shares_of(scene), *beam.field_axes()])
-
-
-def fused(scene: Scene) -> Pixels:
-    """Return the function that takes pixels to what they see, all of it by the kernel: for flat detectors."""
-    detector = scene.detector
-    rest = detector_numbers(scene, scene.per_sample), source_numbers(scene), *crystal_arguments(scene)
-
-    def pixels(slow: np.ndarray, fast: np.ndarray) -> np.ndarray:
-        mean = np.empty(slow.size)
-        kernel.flat_detector(slow, fast, detector.oversample, detector.layers, *rest, mean)
-        return mean
-
-    return pixels
-
-
-def once_a_pixel(scene: Scene) -> Pixels:
-    """Return the function that takes pixels to the factors that the C program takes once a pixel.
-
-    On a flat detector with no d_min they are what its first sub-pixel and source see of even light, the kernel's;
-    the share that the last layer captures, a d_min and a curved detector are left to the model.
+    Attributes
+    ----------
+    numbers : Numbers
+        Of even light from one source, no crystal, and this correction alone.
+    sample : ndarray of int, shape (n, 2)
+        Place of each pixel's sample, in sub-pixels along slow and fast.
+    seen : ndarray of bool, shape (n,)
+        Pixels in which there is such a sample; the factor is zero elsewhere.
     """
-    detector, names = scene.detector, tuple(name for name in FACTORS if name not in scene.per_sample)
-    if detector.curved or scene.d_min_m:
-        return lambda slow, fast: model.c_corrections(scene, slow, fast)
-    g = detector_numbers(scene, tuple(name for name in names if name != "capture"))
-    g[kernel.WATER], g[kernel.SCALE] = 1.0, 0.0
-    source = source_numbers(scene)[:1]
-    source[0, kernel.SHARE] = 1.0
-    lattices, *rest = crystal_arguments(scene)
-    layer, absorbed = detector.layers - 1, tuple(name for name in names if name == "capture" and detector.thickness_m)
 
-    def factors(slow: np.ndarray, fast: np.ndarray) -> np.ndarray:
-        even = np.empty(slow.size)
-        first = slow * detector.oversample, fast * detector.oversample  # in sub-pixels
-        kernel.flat_detector(*first, 1, 1, g, source, lattices[:0], *rest, even)
-        if absorbed:
-            even *= model.corrections(scene, absorbed, model.position(scene, slow, fast, layer, 0, 0), layer, 0)
-        return even
+    numbers: Numbers
+    sample: np.ndarray
+    seen: np.ndarray
+
+    def image(self) -> np.ndarray:
+        """Return the factor of every pixel, shape (n,)."""
+        even = np.empty(len(self.sample))
+        slow, fast = np.ascontiguousarray(self.sample.T)
+        kernel.detector_image(slow, fast, 1, 1, self.numbers.g, self.numbers.sources, *self.numbers.crystal(), even)
+        return np.where(self.seen, even, 0.0)
+
+
+Factors = Callable[[np.ndarray, np.ndarray], list[list[Factor]]]  # slow and fast indices to what multiplies them
+
+
+def c_factors(scene: Scene) -> Factors:
+    """Return the function that takes pixels to the factors of the C program, taken once a pixel: a product of sums.
+
+    Solid angle and polarization of the first sample, the latter of the first within d_min, whichever source and layer
+    that has; the share that the last layer captures.
+    """
+    detector, beam = scene.detector, scene.beam
+    names = [name for name in FACTORS if name not in scene.per_sample]
+    bare = numbers_of(scene, ())
+    bare = replace(bare, lattices=bare.lattices[:0])
+
+    def even_light(name: str, layer: int = 0, source: int = 0) -> Numbers:
+        g, sources = detector_numbers(scene, (name,)), bare.sources[source : source + 1].copy()
+        g[kernel.WATER], g[kernel.SCALE], g[kernel.FIRST_LAYER], g[kernel.D_MIN_SQUARED] = 1.0, 0.0, layer, 0.0
+        sources[0, kernel.SHARE] = 1.0
+        return replace(bare, g=g, sources=sources)
+
+    def polarization(slow: np.ndarray, fast: np.ndarray, corner: np.ndarray) -> list[Factor]:
+        first = model.c_first_seen(scene, slow, fast)
+        found = np.unique(first[first[:, 0] >= 0][:, [0, 3]], axis=0)
+        seen = ((first[:, 0] == layer) & (first[:, 3] == source) for layer, source in found)
+        lights = (even_light("polarization", layer, source) for layer, source in found)
+        return [Factor(light, corner + first[:, 1:3], where) for light, where in zip(lights, seen, strict=True)]
+
+    def factors(slow: np.ndarray, fast: np.ndarray) -> list[list[Factor]]:
+        corner, everywhere = np.column_stack([slow, fast]) * detector.oversample, np.ones(slow.size, dtype=bool)
+        product = []
+        if "solid angle" in names:
+            product.append([Factor(even_light("solid angle"), corner, everywhere)])
+        if "capture" in names and detector.thickness_m > 0:
+            product.append([Factor(even_light("capture", detector.layers - 1), corner, everywhere)])
+        if "polarization" in names and beam.kahn is not None:
+            light = Factor(even_light("polarization"), corner, everywhere)
+            product.append(polarization(slow, fast, corner) if scene.d_min_m else [light])
+        return product
 
     return factors
+
+
+def sums_of(factors: list[list[Factor]], pixels: int) -> list[np.ndarray]:
+    """Return the sums whose product the C program takes, shape (n,) each."""
+    return [sum((term.image() for term in terms), np.zeros(pixels)) for terms in factors]
 
 
 def staged(scene: Scene) -> Pixels:
@@ -209,8 +186,8 @@ def staged(scene: Scene) -> Pixels:
     of_ray = tuple(name for name in scene.per_sample if name != "polarization")
     of_source = tuple(name for name in scene.per_sample if name == "polarization")
 
-    def pixels(slow: np.ndarray, fast: np.ndarray) -> np.ndarray:
-        mean = np.zeros(slow.size)
+    def pixels(slow: np.ndarray, fast: np.ndarray, mean: np.ndarray) -> None:
+        mean[:] = 0.0
         for layer, sub_slow, sub_fast in model.samples(scene.detector):
             x = model.position(scene, slow, fast, layer, sub_slow, sub_fast)
             d, factors = model.direction(x), model.corrections(scene, of_ray, x, layer, 0)
@@ -218,6 +195,5 @@ def staged(scene: Scene) -> Pixels:
                 q = model.scattering_vector(d, scene.beam.directions[source], scene.beam.wavelengths_m[source])
                 scattered = np.where(model.seen(scene, q), total(q), 0.0) + model.water(scene)
                 mean += share * scattered * factors * model.corrections(scene, of_source, x, layer, source)
-        return mean
 
     return pixels

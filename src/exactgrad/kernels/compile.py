@@ -31,6 +31,14 @@ def scalar(function: Callable[..., Any]) -> Callable[..., Any]:
     return numba.njit(fastmath=FAST, error_model="numpy")(function)
 
 
+def inlined(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Compile a scalar function whose body always goes where it is called.
+
+    LLVM leaves large ones as calls, and a loop with a call in it does not vectorise.
+    """
+    return numba.njit(fastmath=FAST, error_model="numpy", forceinline=True)(function)
+
+
 def formulas(module: ModuleType) -> dict[str, Callable[..., Any]]:
     """Compile every function that `module` defines, calls between them included, and leave the module untouched.
 
@@ -95,7 +103,7 @@ def cache_folder() -> Path | None:
 def source_hash() -> str:
     """Hash the sources that kernels are made of, and numba's version."""
     package = Path(__file__).resolve().parent.parent
-    sources = [*package.glob("*/kernel.py"), *package.glob("kernels/*.py"), *package.glob("rotations/scalar.py")]
+    sources = [*package.glob("*/*kernel.py"), *package.glob("kernels/*.py"), *package.glob("rotations/scalar.py")]
     digest = hashlib.sha256(numba.__version__.encode())
     for source in sorted(sources):
         digest.update(source.read_bytes())

@@ -1,0 +1,769 @@
+"""The image's derivative, fused: the same sums as `kernel.py`, with what every number contributes to them.
+
+`reverse` takes a weight for each pixel (the derivative of a loss by it) and adds the loss's derivative by every number;
+`forward` takes how the numbers move with K parameters and gives every pixel's derivative by each. Both make the image
+on the way.
+
+A spot P = L^2 of one lattice is a function of off = h - round(h): the rows E hold half its derivative by off, N by the
+numbers of cells (square crystals), U that by |off B|^2 (the others). Nothing is divided by what can be zero: the
+grating's derivative comes from the reduced arguments, as its value does.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numba.np.unsafe.ndarray import to_fixed_tuple  # as in kernel.py
+
+from exactgrad.diffraction.kernel import (
+    ATTENUATION,
+    CAPTURES,
+    CLOSE,
+    COSINE,
+    CRYSTAL,
+    CURVED,
+    D1,
+    D2,
+    D3,
+    D_MIN_SQUARED,
+    DIMMEST,
+    FACING,
+    FACTOR,
+    FAST,
+    FAST_INDEX,
+    FIELD_B,
+    FIELD_E,
+    FIRST_LAYER,
+    GAUSS,
+    GEOMETRY,
+    H1,
+    KAHN,
+    LANES,
+    LAYER,
+    MEAN,
+    NO_POLARIZATION,
+    NO_SOLID_ANGLE,
+    NORMAL,
+    OBLIQUITY,
+    ORIGIN,
+    PER_M,
+    PER_WAVELENGTH,
+    POLARIZATION,
+    Q1,
+    Q2,
+    Q3,
+    RAY,
+    ROUND,
+    ROWS,
+    SCALE,
+    SHARE,
+    SLOW,
+    SLOW_INDEX,
+    SOURCE,
+    SPOT,
+    SQUARE,
+    STEP,
+    TOTAL,
+    WATER,
+    arcs,
+    ball,
+    close_distance,
+    collect,
+    corner,
+    cubic,
+    decay,
+    find_places,
+    fractional,
+    load_pixels,
+    nearest,
+    offsets,
+    sample_of,
+    scatter,
+    sine_over,
+    squared_radius,
+    surrounded,
+    trace_rays,
+    tricubic,
+)  # fmt: skip
+from exactgrad.kernels.compile import compiled, inlined, scalar
+
+# Rows that only derivatives need, behind those of the image.
+MORE_ROWS = 17
+X1, X2, X3, E1, E2, E3, N1, N2, N3, U, F = range(ROWS * LANES, (ROWS + 11) * LANES, LANES)
+G1, G2, G3 = range((ROWS + 11) * LANES, (ROWS + 14) * LANES, LANES)  # half the derivative of the sum by q
+WEIGHT, CUT, BY_FACTOR = range((ROWS + 14) * LANES, (ROWS + MORE_ROWS) * LANES, LANES)
+B1, B2, B3 = range((ROWS + MORE_ROWS) * LANES, (ROWS + MORE_ROWS + 3) * LANES, LANES)  # by the direction
+ALL_ROWS = ROWS + MORE_ROWS + 3
+RAY_ROWS = 4  # of one parameter: how direction and factor move
+
+
+@inlined
+def sine_slope(y):
+    """(pi cos(pi x) - sin(pi x)/x)/x^2 at y = x^2 <= 1/4; Chebyshev fit, 1e-14 of it."""
+    p = -2.9587200157144257e-4 * y + 5.5918932152756800e-3
+    p = (p * y - 7.3703673603018346e-2) * y + 6.5716703733494627e-1
+    p = (p * y - 3.5955871736119657) * y + 10.20065615947326
+    return p * y - 10.335425560099848
+
+
+@inlined
+def ball_slope(u):
+    """Derivative of the sphere's transform by u, at x = pi sqrt(u), with the sign that `ball` leaves out."""
+    near = u < 0.025
+    y = 9.8696044010893586 * u
+    p = -1.2800085728008484e-10 * y + 1.9270720072256873e-8
+    p = (p * y - 2.0041686536598623e-6) * y + 1.3227513227412604e-4
+    series = (p * y - 4.7619047619047403e-3) * y + 6.6666666666666667e-2  # j2(x)/x^2
+    u = 1.0 if near else u
+    y = 9.8696044010893586 * u
+    t = np.sqrt(u)
+    r = t - nearest(t)
+    sine_over_x = r * sine_over(r * r) / (3.1415926535897932 * t)
+    far = (ball(u) - sine_over_x) / y
+    return -14.804406601634038 * (series if near else far)
+
+
+@inlined
+def grating_parts(x, n):
+    """(a, b, da/dx, db/dx, da/dn) with sin(pi n x)/sin(pi x) = a/b but for its sign, regular for |x| <= 1/2."""
+    t = n * x
+    turns = nearest(t)
+    t -= turns
+    whole = turns == 0.0
+    yt, yx = t * t, x * x
+    st, sx, qt, qx = sine_over(yt), sine_over(yx), sine_slope(yt), sine_slope(yx)
+    ct = st + yt * qt  # pi cos(pi t)
+    cx, base, slope_t, slope_x = sx + yx * qx, 1.0 if whole else x, n * t * qt, x * qx
+    by_x = n * (slope_t if whole else ct)
+    return (n if whole else t) * st, base * sx, by_x, slope_x if whole else cx, base * ct
+
+
+@scalar
+def square_slopes(lane, width, m, cells):
+    """L^2 of a parallelepiped of cells, half its derivatives by off and by the numbers of cells."""
+    n1, n2, n3 = cells[0], cells[1], cells[2]
+    for i in range(width):
+        x, y, z = offsets(lane, i, m)
+        a1, b1, p1, s1, c1 = grating_parts(x, n1)
+        a2, b2, p2, s2, c2 = grating_parts(y, n2)
+        a3, b3, p3, s3, c3 = grating_parts(z, n3)
+        per = 1.0 / (b1 * b2 * b3)
+        i1, i2, i3 = per * (b2 * b3), per * (b1 * b3), per * (b1 * b2)
+        r1, r2, r3 = a1 * i1, a2 * i2, a3 * i3
+        t1, t2, t3 = r2 * r3, r1 * r3, r1 * r2
+        w1, w2, w3 = r1 * i1 * t1 * t1, r2 * i2 * t2 * t2, r3 * i3 * t3 * t3
+        lane[SPOT + i] = r1 * r1 * t1 * t1
+        lane[E1 + i], lane[E2 + i], lane[E3 + i] = w1 * (p1 - r1 * s1), w2 * (p2 - r2 * s2), w3 * (p3 - r3 * s3)
+        lane[N1 + i], lane[N2 + i], lane[N3 + i] = w1 * c1, w2 * c2, w3 * c3
+
+
+@scalar
+def formed_slopes(lane, width, m, shape, form):
+    """L^2 of the other shapes, its derivative by u = |off B|^2 and half that by off; a top-hat's edge has none."""
+    for i in range(width):
+        x, y, z = offsets(lane, i, m)
+        u = squared_radius(form, x, y, z)
+        if shape == ROUND:
+            spot = ball(u)
+            slope = 2.0 * spot * ball_slope(u)
+            spot *= spot
+        elif shape == GAUSS:
+            spot = decay(min(u, DIMMEST))
+            spot *= spot
+            slope = -2.0 * spot if u < DIMMEST else 0.0
+        else:
+            spot, slope = 1.0 if u < 1.0 else 0.0, 0.0
+        r1 = x * form[0] + y * form[3] + z * form[6]
+        r2 = x * form[1] + y * form[4] + z * form[7]
+        r3 = x * form[2] + y * form[5] + z * form[8]
+        lane[X1 + i], lane[X2 + i], lane[X3 + i] = x, y, z
+        lane[SPOT + i], lane[U + i] = spot, slope
+        lane[E1 + i] = slope * (form[0] * r1 + form[1] * r2 + form[2] * r3)
+        lane[E2 + i] = slope * (form[3] * r1 + form[4] * r2 + form[5] * r3)
+        lane[E3 + i] = slope * (form[6] * r1 + form[7] * r2 + form[8] * r3)
+
+
+@scalar
+def cubic_slope(x):
+    """Derivatives of the weights of `cubic`."""
+    return (
+        -(3.0 * x * x - 6.0 * x + 2.0) / 6.0,
+        (3.0 * x * x - 4.0 * x - 1.0) / 2.0,
+        -(3.0 * x * x - 2.0 * x - 2.0) / 2.0,
+        (3.0 * x * x - 1.0) / 6.0,
+    )
+
+
+@scalar
+def look_up(lane, width, m, table, lowest, sides, default, interpolate):
+    """F of each lane into the row F, and where it lies: the place in the table, -1 outside it, or -2 - the first of
+    the 64 places that it is interpolated from."""
+    find_places(lane, width, lowest, sides)
+    for i in range(width):
+        place = np.int32(lane[H1 + i])
+        lane[F + i] = table[max(place, 0)] if place >= 0 else default
+    if interpolate:
+        for i in range(width):
+            h, k, l = fractional(lane, i, m)
+            if surrounded(h, k, l, lowest, sides):
+                first = corner(h, k, l, lowest, sides)
+                u, v, w = cubic(h - np.floor(h)), cubic(k - np.floor(k)), cubic(l - np.floor(l))
+                lane[F + i], lane[H1 + i] = tricubic(table, first, sides, u, v, w), -2.0 - np.float64(first)
+
+
+@scalar
+def slopes(lane, width, m, shape, cells, form, table, lowest, sides, default, interpolate):
+    """One lattice's spots and their slopes at the q of each lane, F not applied but beside them."""
+    if shape == SQUARE:
+        square_slopes(lane, width, m, cells)
+    else:
+        formed_slopes(lane, width, m, shape, form)
+    if table.size:
+        look_up(lane, width, m, table, lowest, sides, default, interpolate)
+    else:
+        for i in range(width):
+            lane[F + i] = default
+
+
+@inlined
+def add_slopes(lane, width, m):
+    """Add a lattice's part to the sums: F^2 L^2, and half its derivative by q."""
+    for i in range(width):
+        ff = lane[F + i] * lane[F + i]
+        e1, e2, e3 = ff * lane[E1 + i], ff * lane[E2 + i], ff * lane[E3 + i]
+        lane[E1 + i], lane[E2 + i], lane[E3 + i] = e1, e2, e3
+        lane[TOTAL + i] += ff * lane[SPOT + i]
+        lane[G1 + i] += e1 * m[0] + e2 * m[3] + e3 * m[6]
+        lane[G2 + i] += e1 * m[1] + e2 * m[4] + e3 * m[7]
+        lane[G3 + i] += e1 * m[2] + e2 * m[5] + e3 * m[8]
+
+
+@scalar
+def add_factor_slopes(lane, width, m, table, sides):
+    """Add what the slope of an interpolated F gives to a lattice's part of the derivative by q."""
+    for i in range(width):
+        place = np.int64(lane[H1 + i])
+        if place < -1:
+            h, k, l = fractional(lane, i, m)
+            x, y, z, first = h - np.floor(h), k - np.floor(k), l - np.floor(l), -2 - place
+            u, v, w = cubic(x), cubic(y), cubic(z)
+            weight = lane[F + i] * lane[SPOT + i]
+            e1 = weight * tricubic(table, first, sides, cubic_slope(x), v, w)
+            e2 = weight * tricubic(table, first, sides, u, cubic_slope(y), w)
+            e3 = weight * tricubic(table, first, sides, u, v, cubic_slope(z))
+            lane[E1 + i] += e1
+            lane[E2 + i] += e2
+            lane[E3 + i] += e3
+            lane[G1 + i] += e1 * m[0] + e2 * m[3] + e3 * m[6]
+            lane[G2 + i] += e1 * m[1] + e2 * m[4] + e3 * m[7]
+            lane[G3 + i] += e1 * m[2] + e2 * m[5] + e3 * m[8]
+
+
+@scalar
+def clear_sums(lane, width):
+    """Begin the sums over lattices."""
+    for i in range(width):
+        lane[TOTAL + i] = lane[G1 + i] = lane[G2 + i] = lane[G3 + i] = 0.0
+
+
+# -- reverse ----------------------------------------------------------------------------------------------------------
+
+
+@scalar
+def by_lattice(lane, width, out):
+    """Add the derivative by a lattice's nine numbers."""
+    for c in range(3):
+        row = E1 + c * LANES
+        s1 = s2 = s3 = 0.0
+        for i in range(width):
+            e = lane[CUT + i] * lane[row + i]
+            s1 += e * lane[Q1 + i]
+            s2 += e * lane[Q2 + i]
+            s3 += e * lane[Q3 + i]
+        out[3 * c] += 2.0 * s1
+        out[3 * c + 1] += 2.0 * s2
+        out[3 * c + 2] += 2.0 * s3
+
+
+@scalar
+def by_cells(lane, width, out):
+    """Add the derivative by the numbers of cells of a square crystal."""
+    s1 = s2 = s3 = 0.0
+    for i in range(width):
+        w = lane[CUT + i] * lane[F + i] * lane[F + i]
+        s1 += w * lane[N1 + i]
+        s2 += w * lane[N2 + i]
+        s3 += w * lane[N3 + i]
+    out[0] += 2.0 * s1
+    out[1] += 2.0 * s2
+    out[2] += 2.0 * s3
+
+
+@scalar
+def by_metric(lane, width, out):
+    """Add the derivative by the six entries of the metric B B'."""
+    s1 = s2 = s3 = s4 = s5 = s6 = 0.0
+    for i in range(width):
+        w = lane[CUT + i] * lane[F + i] * lane[F + i] * lane[U + i]
+        x, y, z = lane[X1 + i], lane[X2 + i], lane[X3 + i]
+        s1 += w * x * x
+        s2 += w * y * y
+        s3 += w * z * z
+        s4 += w * x * y
+        s5 += w * x * z
+        s6 += w * y * z
+    out[0] += s1
+    out[1] += s2
+    out[2] += s3
+    out[3] += s4
+    out[4] += s5
+    out[5] += s6
+
+
+@scalar
+def by_factors(lane, width, m, table, sides, default, by_table, by_default):
+    """Add the derivative by F, of each reflection in the table and of the one value outside it."""
+    rows, columns = np.int64(sides[1]), np.int64(sides[2])
+    for i in range(width):
+        place = np.int64(lane[H1 + i]) if table.size else -1
+        if place >= 0:
+            by_table[place] += 2.0 * lane[CUT + i] * lane[F + i] * lane[SPOT + i]
+        elif place == -1:
+            by_default[0] += 2.0 * lane[CUT + i] * lane[F + i] * lane[SPOT + i]
+        else:
+            first = -2 - place
+            h, k, l = fractional(lane, i, m)
+            u, v, w = cubic(h - np.floor(h)), cubic(k - np.floor(k)), cubic(l - np.floor(l))
+            weight = 2.0 * lane[CUT + i] * lane[F + i] * lane[SPOT + i]
+            for a in range(4):
+                for b in range(4):
+                    at = first + (a * rows + b) * columns
+                    for c in range(4):
+                        by_table[at + c] += weight * u[a] * v[b] * w[c]
+
+
+@inlined
+def polarized(lane, i, g, source):
+    """(Polarization factor, forward, e, b) of a lane's ray, with the last three its components along the source's."""
+    x, y, z = lane[D1 + i], lane[D2 + i], lane[D3 + i]
+    forward = x * source[RAY] + y * source[RAY + 1] + z * source[RAY + 2]
+    e = x * source[FIELD_E] + y * source[FIELD_E + 1] + z * source[FIELD_E + 2]
+    b = x * source[FIELD_B] + y * source[FIELD_B + 1] + z * source[FIELD_B + 2]
+    factor = g[NO_POLARIZATION] + g[POLARIZATION] * (1.0 + forward * forward - g[KAHN] * (e * e - b * b))
+    return factor, forward, e, b
+
+
+@inlined
+def within_d_min(lane, i, g):
+    """Whether a lane's lattice spacing is not below d_min."""
+    q1, q2, q3 = lane[Q1 + i], lane[Q2 + i], lane[Q3 + i]
+    return g[D_MIN_SQUARED] * (q1 * q1 + q2 * q2 + q3 * q3) <= 1.0
+
+
+@inlined
+def weigh(lane, width, g, source):
+    """Into CUT: what the loss grows by with each lane's sum over lattices."""
+    for i in range(width):
+        factor, _, _, _ = polarized(lane, i, g, source)
+        seen = g[SCALE] if within_d_min(lane, i, g) else 0.0
+        lane[CUT + i] = lane[WEIGHT + i] * source[SHARE] * factor * lane[FACTOR + i] * seen
+
+
+@inlined
+def collect_reverse(lane, width, g, source, by_g, by_source):
+    """Add what a source scatters to the image, and the derivative by all outside the sum over lattices."""
+    scale = water = kahn = share = per_wavelength = 0.0
+    for i in range(width):
+        factor, forward, e, b = polarized(lane, i, g, source)
+        seen = 1.0 if within_d_min(lane, i, g) else 0.0
+        scattered = seen * g[SCALE] * lane[TOTAL + i] + g[WATER]
+        arriving = source[SHARE] * lane[FACTOR + i]
+        w = lane[WEIGHT + i]
+        lane[MEAN + i] += arriving * factor * scattered
+        share += w * lane[FACTOR + i] * factor * scattered
+        scale += w * arriving * factor * seen * lane[TOTAL + i]
+        water += w * arriving * factor
+        by_factor = w * arriving * scattered * g[POLARIZATION]
+        kahn -= by_factor * (e * e - b * b)
+        lane[BY_FACTOR + i] += w * source[SHARE] * factor * scattered
+        cut = 2.0 * lane[CUT + i]
+        q1, q2, q3 = cut * lane[G1 + i], cut * lane[G2 + i], cut * lane[G3 + i]
+        along = q1 * (lane[D1 + i] - source[RAY]) + q2 * (lane[D2 + i] - source[RAY + 1])
+        per_wavelength += along + q3 * (lane[D3 + i] - source[RAY + 2])
+        turn, e, b = 2.0 * by_factor * forward, -2.0 * by_factor * g[KAHN] * e, 2.0 * by_factor * g[KAHN] * b
+        k = source[PER_WAVELENGTH]
+        lane[B1 + i] += q1 * k + turn * source[RAY] + e * source[FIELD_E] + b * source[FIELD_B]
+        lane[B2 + i] += q2 * k + turn * source[RAY + 1] + e * source[FIELD_E + 1] + b * source[FIELD_B + 1]
+        lane[B3 + i] += q3 * k + turn * source[RAY + 2] + e * source[FIELD_E + 2] + b * source[FIELD_B + 2]
+    by_g[SCALE] += scale
+    by_g[WATER] += water
+    by_g[KAHN] += kahn
+    by_source[0] += per_wavelength
+    by_source[1] += share
+
+
+@scalar
+def captured(u, layer):
+    """(Share that a layer absorbs, its derivative by u)."""
+    before, beyond = np.exp(-layer * u), np.exp(-(layer + 1.0) * u)
+    return -before * np.expm1(-u), (layer + 1.0) * beyond - layer * before
+
+
+@inlined
+def factor_slopes(lane, i, g, close):
+    """Solid angle of a lane's ray, its derivatives by 1/R, the cosine of incidence and the close distance."""
+    per_m = lane[PER_M + i]
+    seen_as = g[FACING] + g[OBLIQUITY] * lane[COSINE + i] + g[CLOSE] * close * per_m
+    by_per_m = 2.0 * seen_as * per_m + g[CLOSE] * close * per_m * per_m
+    angle = g[NO_SOLID_ANGLE] + seen_as * per_m * per_m
+    return angle, by_per_m, g[OBLIQUITY] * per_m * per_m, g[CLOSE] * per_m * per_m * per_m
+
+
+@scalar
+def capture_slopes(lane, width, g, layer):
+    """Share that a layer captures of each lane's ray, and its derivatives by cosine of incidence and attenuation."""
+    for i in range(width):
+        u = g[ATTENUATION] / lane[COSINE + i]
+        share, slope = captured(u, layer)
+        lane[X1 + i], lane[X2 + i], lane[X3 + i] = share, -slope * u / lane[COSINE + i], slope / lane[COSINE + i]
+
+
+@scalar
+def captures_all(lane, width):
+    """The same for a sensor that is not modelled."""
+    for i in range(width):
+        lane[X1 + i], lane[X2 + i], lane[X3 + i] = 1.0, 0.0, 0.0
+
+
+@inlined
+def rays_reverse(lane, width, g, numbers, layer, sub_fast, sub_slow, by_g):
+    """Add the derivative by where a flat detector is, of the directions and factors of one sample's rays."""
+    close, attenuation = close_distance(g), 0.0
+    for i in range(width):
+        angle, by_per_m, by_cosine, by_close = factor_slopes(lane, i, g, close)
+        w, per_m = lane[BY_FACTOR + i], lane[PER_M + i]
+        by_cosine = w * (by_cosine * lane[X1 + i] + angle * lane[X2 + i])
+        attenuation += w * angle * lane[X3 + i]
+        w *= lane[X1 + i]
+        d1, d2, d3 = lane[D1 + i], lane[D2 + i], lane[D3 + i]
+        b1, b2, b3 = (
+            lane[B1 + i] + by_cosine * g[NORMAL],
+            lane[B2 + i] + by_cosine * g[NORMAL + 1],
+            lane[B3 + i] + by_cosine * g[NORMAL + 2],
+        )
+        inward = b1 * d1 + b2 * d2 + b3 * d3 + w * by_per_m * per_m
+        lane[B1 + i], lane[B2 + i], lane[B3 + i] = (
+            per_m * (b1 - d1 * inward),
+            per_m * (b2 - d2 * inward),
+            per_m * (b3 - d3 * inward),
+        )
+        lane[COSINE + i], lane[PER_M + i] = by_cosine, w * by_close
+    by_g[ATTENUATION] += attenuation
+    closer = 0.0
+    for i in range(width):
+        closer += lane[PER_M + i]
+    for j in range(3):
+        by_x = by_fast = by_slow = tilted = 0.0
+        for i in range(width):
+            x = lane[B1 + j * LANES + i]
+            by_x += x
+            by_fast += g[STEP] * (lane[FAST_INDEX + i] + sub_fast) * x
+            by_slow += g[STEP] * (lane[SLOW_INDEX + i] + sub_slow) * x
+            tilted += lane[COSINE + i] * lane[D1 + j * LANES + i]
+        by_g[ORIGIN + j] += by_x + closer * numbers[NORMAL + j]
+        by_g[NORMAL + j] += layer * g[LAYER] * by_x + tilted + closer * numbers[ORIGIN + j]
+        by_g[FAST + j] += by_fast
+        by_g[SLOW + j] += by_slow
+        by_g[LAYER] += layer * numbers[NORMAL + j] * by_x
+
+
+@scalar
+def curved_rays_reverse(lane, width, g, numbers, layer, sub_fast, sub_slow, by_g):
+    """The same for a curved detector; `numbers` are those of g, for loops over the components of a vector."""
+    close = close_distance(g)
+    for i in range(width):
+        angle, by_per_m, _, by_close = factor_slopes(lane, i, g, close)
+        w, per_m = lane[BY_FACTOR + i], lane[PER_M + i]
+        by_g[ATTENUATION] += w * angle * lane[X3 + i]
+        w *= lane[X1 + i]
+        along, across = arcs(lane, i, g, close, sub_fast, sub_slow)
+        sin_f, cos_f, sin_s, cos_s = np.sin(along), np.cos(along), np.sin(across), np.cos(across)
+        by_along = by_across = 0.0
+        for j in range(3):
+            by_d = lane[B1 + j * LANES + i]
+            by_along += by_d * (
+                cos_f * numbers[FAST + j] - sin_f * (cos_s * numbers[NORMAL + j] + sin_s * numbers[SLOW + j])
+            )
+            by_across += by_d * cos_f * (cos_s * numbers[SLOW + j] - sin_s * numbers[NORMAL + j])
+            by_g[FAST + j] += by_d * sin_f
+            by_g[NORMAL + j] += by_d * cos_f * cos_s
+            by_g[SLOW + j] += by_d * cos_f * sin_s
+        by_radius = -w * by_per_m * per_m * per_m
+        by_close = w * by_close + by_radius - (by_along * along + by_across * across) / close
+        by_g[LAYER] += layer * by_radius
+        for j in range(3):
+            by_g[ORIGIN + j] += (
+                by_along * numbers[FAST + j] + by_across * numbers[SLOW + j]
+            ) / close + by_close * numbers[NORMAL + j]
+            by_g[FAST + j] += by_along * numbers[ORIGIN + j] / close
+            by_g[SLOW + j] += by_across * numbers[ORIGIN + j] / close
+            by_g[NORMAL + j] += by_close * numbers[ORIGIN + j]
+
+
+BARS = "float64[::1], float64[:, ::1], float64[:, ::1], float64[::1], float64[::1], float64[::1], float64[::1]"
+
+
+@compiled(
+    "void(int64[::1], int64[::1], float64[::1], int64, int64, float64[::1], float64[:, ::1], "
+    f"{CRYSTAL}, float64[::1], {BARS})"
+)
+def reverse(
+    slow, fast, weight, oversample, layers, g, sources, lattices, shape, cells, form, table, lowest, sides, default,
+    interpolate, mean, by_g, by_sources, by_lattices, by_n, by_form, by_table, by_default
+):  # fmt: skip
+    """Make the image and add the derivative of sum(weight x mean) by every number.
+
+    weight (n,): of each pixel. `slow` ... `mean`: as `kernel.detector_image`. by_g (GEOMETRY,), by_sources (S, 2) for
+    1/wavelength and share, by_lattices (M, 9), by_n (3,), by_form (6,) for B B', by_table (H K L,) or of no size if
+    not wanted, by_default (1,): added to.
+    """
+    lane, numbers, g = np.zeros(LANES * ALL_ROWS), g, to_fixed_tuple(g, GEOMETRY)
+    cells, form = to_fixed_tuple(cells, 3), to_fixed_tuple(form, 9)
+    for start in range(0, slow.size, LANES):
+        width = min(LANES, slow.size - start)
+        load_pixels(lane, width, slow, fast, start, oversample)
+        for i in range(width):
+            lane[WEIGHT + i] = weight[start + i]
+        for sample in range(layers * oversample * oversample):
+            layer, sub_slow, sub_fast = sample_of(sample, oversample)
+            layer += g[FIRST_LAYER]
+            trace_rays(lane, width, g, layer, sub_fast, sub_slow)
+            for i in range(width):
+                lane[B1 + i] = lane[B2 + i] = lane[B3 + i] = lane[BY_FACTOR + i] = 0.0
+            for j in range(sources.shape[0]):
+                source = to_fixed_tuple(sources[j], SOURCE)
+                scatter(lane, width, source)
+                weigh(lane, width, g, source)
+                clear_sums(lane, width)
+                for m in range(lattices.shape[0]):
+                    lattice = to_fixed_tuple(lattices[m], 9)
+                    slopes(
+                        lane, width, lattice, shape, cells, form, table, lowest, sides, default, interpolate
+                    )  # fmt: skip
+                    if by_table.size or not table.size:
+                        by_factors(lane, width, lattice, table, sides, default, by_table, by_default)
+                    add_slopes(lane, width, lattice)
+                    if interpolate and table.size:
+                        add_factor_slopes(lane, width, lattice, table, sides)
+                    by_lattice(lane, width, by_lattices[m])
+                    if shape == SQUARE:
+                        by_cells(lane, width, by_n)
+                    else:
+                        by_metric(lane, width, by_form)
+                collect_reverse(lane, width, g, source, by_g, by_sources[j])
+            if g[CAPTURES] > 0.0:
+                capture_slopes(lane, width, g, layer)
+            else:
+                captures_all(lane, width)
+            if g[CURVED] > 0.0:
+                curved_rays_reverse(lane, width, g, numbers, layer, sub_fast, sub_slow, by_g)
+            else:
+                rays_reverse(lane, width, g, numbers, layer, sub_fast, sub_slow, by_g)
+        for i in range(width):
+            mean[start + i] = lane[MEAN + i]
+
+
+# -- forward ----------------------------------------------------------------------------------------------------------
+
+
+@inlined
+def move_rays(lane, width, g, layer, sub_fast, sub_slow, dg, moved):
+    """How one parameter moves direction (three rows of `moved`) and factor (the fourth) of one sample's rays."""
+    close, depth, d_depth = close_distance(g), layer * g[LAYER], layer * dg[LAYER]
+    d_close = moved_close(g, dg)
+    for i in range(width):
+        d1, d2, d3, per_m = lane[D1 + i], lane[D2 + i], lane[D3 + i], lane[PER_M + i]
+        f, s = g[STEP] * (lane[FAST_INDEX + i] + sub_fast), g[STEP] * (lane[SLOW_INDEX + i] + sub_slow)
+        x1 = dg[ORIGIN] + depth * dg[NORMAL] + d_depth * g[NORMAL] + f * dg[FAST] + s * dg[SLOW]
+        x2 = dg[ORIGIN + 1] + depth * dg[NORMAL + 1] + d_depth * g[NORMAL + 1] + f * dg[FAST + 1] + s * dg[SLOW + 1]
+        x3 = dg[ORIGIN + 2] + depth * dg[NORMAL + 2] + d_depth * g[NORMAL + 2] + f * dg[FAST + 2] + s * dg[SLOW + 2]
+        outward = d1 * x1 + d2 * x2 + d3 * x3
+        x1, x2, x3 = per_m * (x1 - d1 * outward), per_m * (x2 - d2 * outward), per_m * (x3 - d3 * outward)
+        moved[i], moved[LANES + i], moved[2 * LANES + i] = x1, x2, x3
+        d_cosine = x1 * g[NORMAL] + x2 * g[NORMAL + 1] + x3 * g[NORMAL + 2]
+        d_cosine += d1 * dg[NORMAL] + d2 * dg[NORMAL + 1] + d3 * dg[NORMAL + 2]
+        moved[3 * LANES + i] = moved_factor(lane, i, g, dg, close, d_close, -per_m * per_m * outward, d_cosine)
+
+
+@inlined
+def moved_close(g, dg):
+    """How the close distance moves."""
+    d_close = g[ORIGIN] * dg[NORMAL] + g[ORIGIN + 1] * dg[NORMAL + 1] + g[ORIGIN + 2] * dg[NORMAL + 2]
+    return d_close + dg[ORIGIN] * g[NORMAL] + dg[ORIGIN + 1] * g[NORMAL + 1] + dg[ORIGIN + 2] * g[NORMAL + 2]
+
+
+@inlined
+def moved_factor(lane, i, g, dg, close, d_close, d_per_m, d_cosine):
+    """How the product of solid angle and captured share moves."""
+    angle, by_per_m, by_cosine, by_close = factor_slopes(lane, i, g, close)
+    d_angle = by_per_m * d_per_m + by_cosine * d_cosine + by_close * d_close
+    return d_angle * lane[X1 + i] + angle * (lane[X2 + i] * d_cosine + lane[X3 + i] * dg[ATTENUATION])
+
+
+@scalar
+def move_curved_rays(lane, width, g, numbers, layer, sub_fast, sub_slow, dg, moved):
+    """The same on a curved detector."""
+    close, d_close = close_distance(g), moved_close(g, dg)
+    for i in range(width):
+        along, across = arcs(lane, i, g, close, sub_fast, sub_slow)
+        sin_f, cos_f, sin_s, cos_s = np.sin(along), np.cos(along), np.sin(across), np.cos(across)
+        d_along, d_across = -along * d_close / close, -across * d_close / close
+        for j in range(3):
+            d_along += (numbers[ORIGIN + j] * dg[FAST + j] + dg[ORIGIN + j] * numbers[FAST + j]) / close
+            d_across += (numbers[ORIGIN + j] * dg[SLOW + j] + dg[ORIGIN + j] * numbers[SLOW + j]) / close
+        for j in range(3):
+            bent = cos_s * numbers[NORMAL + j] + sin_s * numbers[SLOW + j]
+            turned = d_across * (cos_s * numbers[SLOW + j] - sin_s * numbers[NORMAL + j])
+            turned += cos_s * dg[NORMAL + j] + sin_s * dg[SLOW + j]
+            sideways = d_along * (cos_f * numbers[FAST + j] - sin_f * bent) + sin_f * dg[FAST + j]
+            moved[j * LANES + i] = sideways + cos_f * turned
+        d_per_m = -lane[PER_M + i] * lane[PER_M + i] * (d_close + layer * dg[LAYER])
+        moved[3 * LANES + i] = moved_factor(lane, i, g, dg, close, d_close, d_per_m, 0.0)
+
+
+@inlined
+def push_lattice(lane, width, dm, sums):
+    """Add how one parameter moves a lattice's part of the sum, through the lattice."""
+    for i in range(width):
+        q1, q2, q3 = lane[Q1 + i], lane[Q2 + i], lane[Q3 + i]
+        h = dm[0] * q1 + dm[1] * q2 + dm[2] * q3
+        k = dm[3] * q1 + dm[4] * q2 + dm[5] * q3
+        l = dm[6] * q1 + dm[7] * q2 + dm[8] * q3
+        sums[i] += 2.0 * (lane[E1 + i] * h + lane[E2 + i] * k + lane[E3 + i] * l)
+
+
+@inlined
+def push_shape(lane, width, shape, dn, dform, sums):
+    """The same through the numbers of cells and the spot's form."""
+    for i in range(width):
+        ff = lane[F + i] * lane[F + i]
+        if shape == SQUARE:
+            sums[i] += 2.0 * ff * (lane[N1 + i] * dn[0] + lane[N2 + i] * dn[1] + lane[N3 + i] * dn[2])
+        else:
+            x, y, z = lane[X1 + i], lane[X2 + i], lane[X3 + i]
+            squares = dform[0] * x * x + dform[1] * y * y + dform[2] * z * z
+            sums[i] += ff * lane[U + i] * (squares + dform[3] * x * y + dform[4] * x * z + dform[5] * y * z)
+
+
+@scalar
+def push_factors(lane, width, m, has_table, sides, dtable, ddefault, sums):
+    """The same through the structure factors."""
+    for i in range(width):
+        place = np.int64(lane[H1 + i]) if has_table else -1
+        df = ddefault
+        if place >= 0:
+            df = dtable[place]
+        elif place < -1:
+            h, k, l = fractional(lane, i, m)
+            u, v, w = cubic(h - np.floor(h)), cubic(k - np.floor(k)), cubic(l - np.floor(l))
+            df = tricubic(dtable, -2 - place, sides, u, v, w)
+        sums[i] += 2.0 * lane[F + i] * lane[SPOT + i] * df
+
+
+@inlined
+def push_collected(lane, width, g, source, dg, dsource, moved, sums, out):
+    """Add how one parameter moves what a source scatters into each lane's pixel."""
+    for i in range(width):
+        factor, forward, e, b = polarized(lane, i, g, source)
+        seen = 1.0 if within_d_min(lane, i, g) else 0.0
+        d1, d2, d3 = moved[i], moved[LANES + i], moved[2 * LANES + i]
+        k = source[PER_WAVELENGTH]
+        q1 = k * d1 + dsource[0] * (lane[D1 + i] - source[RAY])
+        q2 = k * d2 + dsource[0] * (lane[D2 + i] - source[RAY + 1])
+        q3 = k * d3 + dsource[0] * (lane[D3 + i] - source[RAY + 2])
+        total = sums[i] + 2.0 * (lane[G1 + i] * q1 + lane[G2 + i] * q2 + lane[G3 + i] * q3)
+        scattered = seen * g[SCALE] * lane[TOTAL + i] + g[WATER]
+        d_scattered = seen * (g[SCALE] * total + dg[SCALE] * lane[TOTAL + i]) + dg[WATER]
+        d_forward = d1 * source[RAY] + d2 * source[RAY + 1] + d3 * source[RAY + 2]
+        de = d1 * source[FIELD_E] + d2 * source[FIELD_E + 1] + d3 * source[FIELD_E + 2]
+        db = d1 * source[FIELD_B] + d2 * source[FIELD_B + 1] + d3 * source[FIELD_B + 2]
+        d_factor = 2.0 * (forward * d_forward - g[KAHN] * (e * de - b * db)) - dg[KAHN] * (e * e - b * b)
+        d_factor *= g[POLARIZATION]
+        caught, d_caught = lane[FACTOR + i], moved[3 * LANES + i]
+        change = (dsource[1] * factor * caught + source[SHARE] * (d_factor * caught + factor * d_caught)) * scattered
+        out[i] += change + source[SHARE] * factor * caught * d_scattered
+
+
+MOVES = (
+    "float64[:, ::1], float64[:, :, ::1], float64[:, :, ::1], int64[::1], float64[:, ::1], float64[:, ::1], "
+    "float64[:, ::1], int64[::1], float64[::1]"
+)
+
+
+@compiled(
+    "void(int64[::1], int64[::1], int64, int64, float64[::1], float64[:, ::1], "
+    f"{CRYSTAL}, {MOVES}, float64[::1], float64[:, ::1])"
+)
+def forward(
+    slow, fast, oversample, layers, g, sources, lattices, shape, cells, form, table, lowest, sides, default,
+    interpolate, dg, dsources, dlattices, lattice_of, dn, dform, dtable, table_of, ddefault, mean, dmean
+):  # fmt: skip
+    """Make the image and its derivative by each of K parameters.
+
+    dg (K, GEOMETRY), dsources (K, S, 2), dlattices (L, M, 9) with the row of each parameter in lattice_of (K,), dn
+    (K, 3), dform (K, 6), dtable (T, H K L) with the row of each in table_of (K,), ddefault (K,): how the numbers move.
+    mean (n,) and dmean (K, n): out. The rest: as `kernel.detector_image`.
+    """
+    count = dg.shape[0]
+    lane, out = np.zeros(LANES * ALL_ROWS), np.empty((count, LANES))
+    numbers, g, cells, form = g, to_fixed_tuple(g, GEOMETRY), to_fixed_tuple(cells, 3), to_fixed_tuple(form, 9)
+    moved, sums, nothing = np.empty((count, RAY_ROWS * LANES)), np.empty((count, LANES)), np.zeros(table.size)
+    shaped, weighted = np.empty(count), np.empty(count)
+    for k in range(count):
+        shaped[k] = np.abs(dn[k]).sum() + np.abs(dform[k]).sum()
+        weighted[k] = table_of[k] >= 0 or ddefault[k] != 0.0
+    for start in range(0, slow.size, LANES):
+        width = min(LANES, slow.size - start)
+        load_pixels(lane, width, slow, fast, start, oversample)
+        out[:] = 0.0
+        for sample in range(layers * oversample * oversample):
+            layer, sub_slow, sub_fast = sample_of(sample, oversample)
+            layer += g[FIRST_LAYER]
+            trace_rays(lane, width, g, layer, sub_fast, sub_slow)
+            if g[CAPTURES] > 0.0:
+                capture_slopes(lane, width, g, layer)
+            else:
+                captures_all(lane, width)
+            for k in range(count):
+                if g[CURVED] > 0.0:
+                    move_curved_rays(lane, width, g, numbers, layer, sub_fast, sub_slow, dg[k], moved[k])
+                else:
+                    move_rays(lane, width, g, layer, sub_fast, sub_slow, to_fixed_tuple(dg[k], GEOMETRY), moved[k])
+            for j in range(sources.shape[0]):
+                source = to_fixed_tuple(sources[j], SOURCE)
+                scatter(lane, width, source)
+                clear_sums(lane, width)
+                sums[:] = 0.0
+                for m in range(lattices.shape[0]):
+                    lattice = to_fixed_tuple(lattices[m], 9)
+                    slopes(
+                        lane, width, lattice, shape, cells, form, table, lowest, sides, default, interpolate
+                    )  # fmt: skip
+                    add_slopes(lane, width, lattice)
+                    if interpolate and table.size:
+                        add_factor_slopes(lane, width, lattice, table, sides)
+                    for k in range(count):
+                        if lattice_of[k] >= 0:
+                            push_lattice(lane, width, dlattices[lattice_of[k], m], sums[k])
+                        if shaped[k] > 0.0:
+                            push_shape(lane, width, shape, dn[k], dform[k], sums[k])
+                        if weighted[k] > 0.0:
+                            dt = dtable[table_of[k]] if table_of[k] >= 0 else nothing
+                            push_factors(lane, width, lattice, table.size > 0, sides, dt, ddefault[k], sums[k])
+                for k in range(count):
+                    push_collected(lane, width, g, source, dg[k], dsources[k, j], moved[k], sums[k], out[k])
+                collect(lane, width, g, source)
+        for i in range(width):
+            mean[start + i] = lane[MEAN + i]
+        for k in range(count):
+            for i in range(width):
+                dmean[k, start + i] = out[k, i]
