@@ -9,11 +9,11 @@ from exactgrad.diffraction.beam import Beam, divergence
 from exactgrad.diffraction.crystal import (
     Crystal,
     mosaic_domains,
-    mosaic_vectors,
     reciprocal_of,
     reciprocal_of_cell,
 )
 from exactgrad.diffraction.detector import Detector
+from exactgrad.diffraction.mosaic import mosaic_vectors
 from exactgrad.diffraction.structure_factors import StructureFactors, lagrange_weights
 from exactgrad.errors import InputError
 from exactgrad.rotations import logarithm

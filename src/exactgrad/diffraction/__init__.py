@@ -1,6 +1,29 @@
-"""Diffraction: the image of a mosaic nanocrystal on a detector.
+"""Diffraction: the image of a mosaic nanocrystal on a detector, and its exact derivatives.
 
-What stands: the physics as a readable model (`model.image` of a `scene.Scene`) and fused (`render.image`), the C
-program's command line as data (`options.parse`) and as a command (`nanobragg`), its random numbers, noise and file
-formats. The gradient and refinement are not here yet, so there is no `SYSTEM` and `exactgrad` does not list it.
+What stands: the physics as a readable model (`model.image` of a `scene.Scene`) and fused with its derivatives
+(`Simulator`), the C program's command line as data (`options.parse`) and as a command (`nanobragg`), its random
+numbers, noise and file formats. Refinement is not here yet, so there is no `SYSTEM` and `exactgrad` does not list it.
 """
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+_PUBLIC = {
+    "Simulator": "exactgrad.diffraction.simulator",
+    "Settings": "exactgrad.diffraction.settings",
+    "Scene": "exactgrad.diffraction.scene",
+}
+
+__all__ = list(_PUBLIC)
+
+
+def __getattr__(name: str) -> Any:
+    if name in _PUBLIC:
+        return getattr(importlib.import_module(_PUBLIC[name]), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return __all__

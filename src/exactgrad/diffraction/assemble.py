@@ -16,11 +16,13 @@ import numpy as np
 from exactgrad.diffraction import beam as beams
 from exactgrad.diffraction import crystal as crystals
 from exactgrad.diffraction.assemble_detector import convention_of, detector_of, inherit
-from exactgrad.diffraction.beam import Beam
-from exactgrad.diffraction.crystal import Crystal
 from exactgrad.diffraction.geometry import Convention
+from exactgrad.diffraction.mosaic import Mosaic
 from exactgrad.diffraction.options import Given
 from exactgrad.diffraction.scene import FACTORS, Scene
+from exactgrad.diffraction.settings import Settings
+from exactgrad.diffraction.settings_beam import BeamSettings
+from exactgrad.diffraction.settings_crystal import CrystalSettings, cell_and_setting
 from exactgrad.diffraction.structure_factors import StructureFactors
 from exactgrad.errors import FormatError, InputError
 from exactgrad.files import read_text
@@ -74,17 +76,30 @@ class Outputs:
 
 def scene_of(given: Given) -> Scene:
     """Return the scene of a command line; raises `InputError` naming the option that is wrong."""
+    return settings_of(given).scene()
+
+
+def settings_of(given: Given) -> Settings:
+    """Return what a command line states; its files are read here, and not again.
+
+    Raises
+    ------
+    InputError
+        With the option that is wrong, or the file.
+    """
     inherit(given)
     convention = convention_of(given)
     wavelength = given.get("wavelength", crystals.ANGSTROM)
     crystal = crystal_of(given, convention, wavelength)
-    detector = detector_of(given, convention, wavelength, float((crystal.cells * _edges(crystal.lattice)).max()))
+    longest = float((np.array(crystal.cells) * _edges(crystal.crystal().lattice)).max())
+    factors, unlisted = structure_factors_of(given, min(crystal.cells) <= 2)
     samples = [name for name in FACTORS if given.get(f"sample_{name.replace(' ', '_')}")]
-    return Scene(
+    return Settings(
         crystal,
         beam_of(given, convention, wavelength),
-        detector,
-        structure_factors_of(given, bool((crystal.cells <= 2).any())),
+        detector_of(given, convention, wavelength, longest),
+        factors,
+        unlisted,
         water_m=given.get("water", 0.0),
         d_min_m=given.get("d_min", 0.0),
         c_compat=given.c_compat,
@@ -92,34 +107,43 @@ def scene_of(given: Given) -> Scene:
     )
 
 
-def crystal_of(given: Given, convention: Convention, wavelength: float) -> Crystal:
+def crystal_of(given: Given, convention: Convention, wavelength: float) -> CrystalSettings:
     """Return the crystal: cell or matrix, orientation, size, shape, sweep, domains."""
-    misset = _misset(given)
     osc, steps = sweep(given)
-    rest = {
-        "shape": given.get("shape", "square"),
-        "metric": "reciprocal" if given.c_compat else "hkl",
-        "fudge": given.get("fudge", 1.0),
-        "domains": _domains(given),
-        "spindle": convention.spindle,
-        "phi0_rad": given.get("phi", 0.0),
-        "osc_rad": osc,
-        "phi_steps": steps,
-    }
-    if "fudge" in given and rest["shape"] == "square":
+    shape = given.get("shape", "square")
+    if "fudge" in given and shape == "square":
         given.ineffective("fudge", "has no effect on square crystals")
     if "cell" not in given and "mat" not in given:
         raise InputError("-cell: missing; give -cell a b c alpha beta gamma, or -mat with a MOSFLM matrix")
-    if "mat" in given:
-        rows = read_matrix(given.path("mat"), wavelength)
-        forced = None
-        if "cell" in given:
-            given.ineffective("cell", "contradicts -mat, which holds the cell")
-            forced = crystals.reciprocal_of_cell(_cell(given.get("cell")), c_compat=True)[0]
-        crystal = Crystal.from_reciprocal(rows, misset, forced, **rest)
-    else:
-        crystal = Crystal.from_cell(_cell(given.get("cell")), misset, given.c_compat, **rest)
-    return replace(crystal, cells=_cells(given, _edges(crystal.lattice)))
+    misset, drawn = _misset(given)
+    cell, setting, rows = _lattice(given, wavelength)
+    crystal = CrystalSettings(
+        cell,
+        setting if drawn is None else drawn @ setting,
+        misset,
+        shape=shape,
+        metric="reciprocal" if given.c_compat else "hkl",
+        fudge=given.get("fudge", 1.0),
+        mosaic=_mosaic(given),
+        spindle=convention.spindle,
+        phi0_rad=given.get("phi", 0.0),
+        osc_rad=osc,
+        phi_steps=steps,
+        c_lattice=given.c_compat and "cell" in given,
+        rows=rows,
+    )
+    return replace(crystal, cells=_cells(given, _edges(crystal.crystal().lattice)))
+
+
+def _lattice(given: Given, wavelength: float) -> tuple[tuple[float, ...], np.ndarray, np.ndarray | None]:
+    """Return cell, setting matrix and, where the C program takes directions and lengths apart, the reciprocal rows."""
+    if "mat" not in given:
+        return tuple(_cell(given.get("cell"))), np.eye(3), None
+    cell, setting = cell_and_setting(read_matrix(given.path("mat"), wavelength))
+    if "cell" not in given:
+        return cell, setting, None
+    given.ineffective("cell", "contradicts -mat, which holds the cell")
+    return tuple(_cell(given.get("cell"))), setting, crystals.reciprocal_of_cell(cell)[1]
 
 
 def read_matrix(path: Path, wavelength: float) -> np.ndarray:
@@ -161,28 +185,45 @@ def sweep(given: Given) -> tuple[float, int]:
     return osc, steps
 
 
-def beam_of(given: Given, convention: Convention, wavelength: float) -> Beam:
+def beam_of(given: Given, convention: Convention, wavelength: float) -> BeamSettings:
     """Return the beam: a list of sources from a file, or a grid of directions, each with a spectrum."""
     direction, axis = np.array(convention.beam), np.array(convention.polarization)
     if "sourcefile" in given:
         for key in ("dispersion", "dispsteps", "hdivrange", "vdivrange", "hdivsteps", "vdivsteps"):
             if key in given:
                 given.ineffective(key, "has no effect with -sourcefile")
-        from exactgrad.diffraction.formats import sources
+        return replace(_listed_sources(given, wavelength), polarization_axis=axis, **_of_all_sources(given))
+    horizontal, vertical = (_divergence_angles(given, name) for name in "hv")
+    rays = beams.divergence(direction, axis, horizontal, vertical, given.get("round_div", True))
+    width, steps = _dispersion(given)
+    shares = np.arange(steps) / (steps - 1) - 0.5 if steps > 1 else np.zeros(1)
+    return BeamSettings(
+        wavelength,
+        np.repeat(rays, steps, axis=0),
+        shares=np.tile(shares, len(rays)),
+        dispersion=width,
+        polarization_axis=axis,
+        **_of_all_sources(given),
+    )
 
-        listed = sources.read(given.path("sourcefile"), wavelength)
-        wavelengths, directions, weights = listed.wavelength_m, -listed.position, listed.weight
-    else:
-        horizontal, vertical = (_divergence_angles(given, name) for name in "hv")
-        rays = beams.divergence(direction, axis, horizontal, vertical, given.get("round_div", True))
-        colours = beams.spectrum(wavelength, *_dispersion(given))
-        directions, wavelengths = np.repeat(rays, colours.size, axis=0), np.tile(colours, len(rays))
-        weights = None
-    return Beam(wavelengths, directions, weights, given.get("kahn", 0.0), axis, _fluence(given))
+
+def _of_all_sources(given: Given) -> dict[str, Any]:
+    return {"kahn": given.get("kahn", 0.0), "fluence": _fluence(given)}
 
 
-def structure_factors_of(given: Given, thin: bool) -> StructureFactors:
-    """Return the structure factors: a list, a default, or both; interpolated if asked for or if the crystal is thin."""
+def _listed_sources(given: Given, wavelength: float) -> BeamSettings:
+    """Sources of a file; those without a wavelength of their own follow the beam's."""
+    from exactgrad.diffraction.formats import sources
+
+    path = given.path("sourcefile")
+    listed = sources.read(path, wavelength)
+    follows = listed.wavelength_m != sources.read(path, float(np.nextafter(wavelength, 0.0))).wavelength_m
+    own = np.where(follows, 0.0, listed.wavelength_m)
+    return BeamSettings(wavelength, -listed.position, own, follows, weights=listed.weight)
+
+
+def structure_factors_of(given: Given, thin: bool) -> tuple[StructureFactors, np.ndarray | None]:
+    """Return the structure factors, and where the table follows the default; interpolated if the crystal is thin."""
     from exactgrad.diffraction.formats import amplitudes, fdump
 
     default = given.get("default_F", 0.0)
@@ -191,14 +232,16 @@ def structure_factors_of(given: Given, thin: bool) -> StructureFactors:
         path = given.path("hkl")
         from_atoms = {".pdb", ".ent"} & {suffix.lower() for suffix in path.suffixes}
         d_min = given.get("d_min", 0.0) / crystals.ANGSTROM or None
-        return amplitudes.read_amplitudes(path, d_min if from_atoms else None).structure_factors(default, interpolate)
+        listed = amplitudes.read_amplitudes(path, d_min if from_atoms else None)
+        unlisted = listed.structure_factors(0.0).table != listed.structure_factors(1.0).table
+        return listed.structure_factors(default, interpolate), unlisted
     if "dump" in given:
-        return fdump.read(given.path("dump"), default, interpolate)
+        return fdump.read(given.path("dump"), default, interpolate), None
     if default == 0:
         raise InputError("-hkl: missing; give -hkl with a list of structure factors, or -default_F")
     if given.get("interpolate"):
         given.ineffective("interpolate", "has no effect without -hkl")
-    return StructureFactors.constant(default)
+    return StructureFactors.constant(default), None
 
 
 def outputs_of(given: Given, scene: Scene) -> Outputs:
@@ -257,21 +300,22 @@ def _edges(lattice: np.ndarray) -> np.ndarray:
     return np.linalg.norm(lattice, axis=1)
 
 
-def _misset(given: Given) -> np.ndarray | None:
+def _misset(given: Given) -> tuple[tuple[float, ...], np.ndarray | None]:
+    """Return the missetting angles in degrees, and the drawn orientation of ``-misset random``."""
     misset = given.get("misset")
     if misset != "random":
         if "misset_seed" in given:
             given.ineffective("misset_seed", "has no effect without -misset random")
-        return None if misset is None else crystals.misset_matrix(misset)
+        return (0.0, 0.0, 0.0) if misset is None else tuple(misset), None
     if "misset_seed" not in given:
         drawn = given.get("seed", int(np.random.default_rng().integers(1, 2**31 - 1)))
         given.set("misset_seed", drawn, "-misset_seed")
         given.warnings.append(f"-misset random: seed {drawn}; -misset_seed {drawn} gives this orientation again")
     draw = crystals.c_random_orientation if given.c_compat else crystals.random_orientation
-    return draw(given.get("misset_seed"))
+    return (0.0, 0.0, 0.0), draw(given.get("misset_seed"))
 
 
-def _domains(given: Given) -> np.ndarray:
+def _mosaic(given: Given) -> Mosaic:
     spread = given.get("mosaic", 0.0)
     if spread <= 0:
         for key in ("mosaic_domains", "mosaic_seed"):
@@ -279,15 +323,15 @@ def _domains(given: Given) -> np.ndarray:
                 given.ineffective(key, "has no effect without a mosaic spread (-mosaic)")
         if spread < 0:
             given.ineffective("mosaic", "a spread cannot be negative")
-        return np.eye(3)[None]
+        return Mosaic()
     count = given.get("mosaic_domains", DEFAULT_DOMAINS)
     if count <= 0:
         given.ineffective("mosaic_domains", f"{count} domains: at least 1 is needed")
         count = DEFAULT_DOMAINS
-    return crystals.mosaic_domains(spread, count, given.get("mosaic_seed", DEFAULT_MOSAIC_SEED), given.c_compat)
+    return Mosaic.cap(spread, count, given.get("mosaic_seed", DEFAULT_MOSAIC_SEED), given.c_compat)
 
 
-def _cells(given: Given, edges: np.ndarray) -> np.ndarray:
+def _cells(given: Given, edges: np.ndarray) -> tuple[float, ...]:
     """Numbers of cells: as given, or as many as fill a sample; what sticks out of the beam along y and z is cut."""
     cells = np.array([float(given.get(key, 1)) for key in ("Na", "Nb", "Nc")])
     if given.c_compat and (cells != np.floor(cells)).any():
@@ -306,7 +350,7 @@ def _cells(given: Given, edges: np.ndarray) -> np.ndarray:
         cells[i] = ceil(size / edges[i])
     if given.c_compat:
         cells = np.maximum(cells, 1.0)
-    return cells
+    return tuple(float(n) for n in cells)
 
 
 def _divergence_angles(given: Given, name: str) -> np.ndarray:

@@ -9,12 +9,13 @@ from typing import Any
 import numpy as np
 
 from exactgrad.diffraction.crystal import unit_vector
-from exactgrad.diffraction.detector import MOST_SAMPLES, Detector
+from exactgrad.diffraction.detector import MOST_SAMPLES
 from exactgrad.diffraction.formats import smv
 from exactgrad.diffraction.formats.smv import SmvImage
 from exactgrad.diffraction.geometry import CONVENTIONS, Convention, Placement
 from exactgrad.diffraction.options import Given
-from exactgrad.errors import InputError
+from exactgrad.diffraction.settings_detector import DetectorSettings
+from exactgrad.errors import InputError, require_range
 
 VECTORS = {
     "fdet_vector": "fast",
@@ -109,8 +110,8 @@ def _normal(given: Given, axes: Convention) -> tuple[float, float, float]:
     return tuple(np.copysign(1.0, across @ np.array(axes.beam)) * across)
 
 
-def detector_of(given: Given, convention: Convention, wavelength: float, crystal_m: float) -> Detector:
-    """Return the detector; `crystal_m`, the crystal's longest side, decides how finely a pixel is sampled."""
+def detector_of(given: Given, convention: Convention, wavelength: float, crystal_m: float) -> DetectorSettings:
+    """Return the detector as stated; `crystal_m`, the crystal's longest side, decides how finely a pixel is sampled."""
     pixel = given.get("pixel", DEFAULT_PIXEL)
     if not 1e-9 <= pixel <= 1:
         raise InputError(f"-pixel {pixel * 1e3:g} mm: must be >= 1e-6 and <= 1000 mm")
@@ -121,10 +122,12 @@ def detector_of(given: Given, convention: Convention, wavelength: float, crystal
                 given.ineffective(f"{axis}_size", "contradicts -detpixels")
             size[i] = pixel * given.get(f"{axis}_pixels")
     fast_pixels, slow_pixels = (ceil(side / pixel - 0.5) for side in size)
-    placement = placement_of(given, convention, size[0], size[1], pixel)
-    detector = placement.place(
+    settings = DetectorSettings(
+        placement=placement_of(given, convention, size[0], size[1], pixel),
+        convention=convention,
         pixel_m=pixel,
         pixels=(slow_pixels, fast_pixels),
+        size_slow_m=size[1],
         curved=given.get("curved", False),
         point_pixel=given.get("point_pixel", False),
         roi=given.get("roi"),
@@ -133,10 +136,10 @@ def detector_of(given: Given, convention: Convention, wavelength: float, crystal
     )
     oversample = given.get("oversample", 0)
     if oversample <= 0:
-        oversample = max(1, ceil(3.0 * crystal_m / (wavelength * detector.distance_m / pixel)))
+        oversample = max(1, ceil(3.0 * crystal_m / (wavelength * settings.detector().distance_m / pixel)))
         if oversample > MOST_SAMPLES:
             raise InputError(f"-oversample: the crystal asks for {oversample} sub-pixels a side; give a number")
-    return replace(detector, oversample=oversample)
+    return replace(settings, oversample=oversample)
 
 
 def placement_of(given: Given, convention: Convention, size_f: float, size_s: float, pixel: float) -> Placement:
@@ -145,7 +148,7 @@ def placement_of(given: Given, convention: Convention, size_f: float, size_s: fl
     if is_close and "distance" in given:
         given.ineffective("distance", "contradicts -close_distance")
     centres = _c_centres if given.c_compat else _centres
-    pivot, beam_position, near_position = centres(given, convention, size_f, size_s, pixel)
+    pivot, position, position_of = centres(given, convention, size_f, size_s, pixel)
     origin = given.get("pix0_vector")
     if origin is not None:
         if given.c_compat:
@@ -163,8 +166,8 @@ def placement_of(given: Given, convention: Convention, size_f: float, size_s: fl
         normal=np.array(convention.normal),
         twotheta_axis=np.array(convention.twotheta),
         pivot=pivot,
-        beam_position=beam_position,
-        near_position=near_position,
+        position=position,
+        position_of=position_of,
         distance_m=given.get("close_distance" if is_close else "distance", DEFAULT_DISTANCE),
         distance_is_close=is_close,
         rotation_rad=tuple(given.get(f"rot{axis}", 0.0) for axis in "xyz"),
@@ -173,11 +176,11 @@ def placement_of(given: Given, convention: Convention, size_f: float, size_s: fl
     )
 
 
-Centres = tuple[str, tuple[float, float], tuple[float, float]]
+Centres = tuple[str, tuple[float, float], str]  # pivot, (F, S), of what
 
 
 def _centres(given: Given, convention: Convention, size_f: float, size_s: float, pixel: float) -> Centres:
-    """Return pivot, (F, S) of the beam and of the near point; every way to give a centre works in every convention.
+    """Return the pivot and the centre; every way to give a centre works in every convention.
 
     A near point makes the sample the pivot, a beam centre the beam; -pivot goes before both.
     """
@@ -191,18 +194,11 @@ def _centres(given: Given, convention: Convention, size_f: float, size_s: float,
     x, y = convention.default_centre(size_f, size_s, pixel)
     centre = given.get("Xbeam", x), given.get("Ybeam", y)
     given.set("beam_centre", centre, "")
-    f, s = convention.beam_position(*centre, size_s, pixel)
-    slope = np.array(convention.beam) / (np.array(convention.beam) @ np.array(convention.normal))
-    if "close_distance" in given:
-        close = given.get("close_distance")
-    else:
-        close = given.get("distance", DEFAULT_DISTANCE) * float(np.dot(convention.beam, convention.normal))
-    shift_f, shift_s = (close * float(slope @ np.array(axis)) for axis in (convention.fast, convention.slow))
     if not near:
-        return pivot, (f, s), (f - shift_f, s - shift_s)
+        return pivot, convention.beam_position(*centre, size_s, pixel), "beam"
     near_f = given.get("Xclose", (given.get("ORGX", size_f / 2 / pixel + 0.5) - 0.5) * pixel)
     near_s = given.get("Yclose", (given.get("ORGY", size_s / 2 / pixel + 0.5) - 0.5) * pixel)
-    return pivot, (near_f + shift_f, near_s + shift_s), (near_f, near_s)
+    return pivot, (near_f, near_s), "near"
 
 
 def _c_centres(given: Given, convention: Convention, size_f: float, size_s: float, pixel: float) -> Centres:
@@ -216,12 +212,13 @@ def _c_centres(given: Given, convention: Convention, size_f: float, size_s: floa
     given.set("beam_centre", centre, "")
     position = convention.beam_position(*centre, size_s, pixel)
     if convention.name == "custom":
-        return _c_pivot(given), position, position
+        pivot = _c_pivot(given)
+        return pivot, position, "beam" if pivot == "beam" else "near"
     own = ("ORGX", "ORGY") if convention.pivot == "sample" else BEAM_CENTRE
     for key in (*BEAM_CENTRE, *NEAR_POINT, "pivot"):
         if key in given and key not in own:
             given.ineffective(key, f"the C program does not use it with -{convention.name}")
-    return convention.pivot, position, (near_f, near_s)
+    return (convention.pivot, position, "beam") if convention.pivot == "beam" else ("sample", (near_f, near_s), "near")
 
 
 def _c_pivot(given: Given) -> str:
@@ -236,7 +233,7 @@ def _c_pivot(given: Given) -> str:
     return pivot
 
 
-def _sensor(given: Given) -> dict[str, float]:
+def _sensor(given: Given) -> dict[str, Any]:
     thickness, layers = given.get("thickness", 0.0), given.get("layers")
     attenuation = given.get("attenuation")
     if thickness <= 0 or attenuation == 0:
@@ -245,10 +242,13 @@ def _sensor(given: Given) -> dict[str, float]:
             given.ineffective(key, "an absorbing sensor needs both -detector_abs (not inf) and -detector_thick")
         return {}
     if attenuation is None:
-        attenuation = 1.0 / thickness
         given.warnings.append(f"-detector_thick: attenuation depth taken as the thickness, {thickness * 1e6:g} um")
-    sensor = {"thickness_m": thickness, "attenuation_per_m": attenuation, "layers": 2 if layers is None else layers}
-    if given.c_compat and layers is not None:
-        sensor["layers"] = max(layers, 2)
-        sensor["layer_m"] = thickness / (sensor["layers"] - 1)
-    return sensor
+    count = 2 if layers is None else max(layers, 2) if given.c_compat else layers
+    beyond = given.c_compat and layers is not None  # the C program's last layer begins at the sensor's back
+    require_range("-detector_thicksteps", count, low=1, high=MOST_SAMPLES)
+    return {
+        "thickness_m": thickness,
+        "attenuation_per_m": attenuation,
+        "layers": count,
+        "layer_share": 1.0 / (count - 1 if beyond else count),
+    }

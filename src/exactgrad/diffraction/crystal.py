@@ -3,7 +3,8 @@
 Units: metres, radians; cell edges enter in Angstrom and angles in degrees, as the field has them. Vectors are lab
 vectors; a lattice is an array whose rows are a, b, c (or a*, b*, c*).
 
-The lattice is first turned about the spindle by phi, then by a mosaic domain's rotation: U_m R_phi a.
+The lattice is first turned about the spindle by phi, then by a mosaic domain's rotation: U_m R_phi a. Domains that
+belong to the crystal turn with it: R_phi U_m a.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from exactgrad.diffraction.mosaic import Mosaic, c_axis_and_share
 from exactgrad.diffraction.random_numbers import Ran1
 from exactgrad.errors import InputError, require_finite, require_range, require_shape
 from exactgrad.rotations import euler, maps, quaternions
@@ -43,6 +45,8 @@ class Crystal:
         Factor on the squared radius of round, gauss and tophat spots.
     domains : ndarray, shape (D, 3, 3)
         Rotations of the mosaic domains, all of the same weight.
+    domains_follow : bool
+        Whether the domains belong to the crystal and turn with the spindle.
     spindle : ndarray, shape (3,)
         Unit vector of the right-handed rotation axis.
     phi0_rad, osc_rad, phi_steps : float, float, int
@@ -67,6 +71,7 @@ class Crystal:
     metric: str = "hkl"
     fudge: float = 1.0
     domains: np.ndarray = field(default_factory=lambda: np.eye(3)[None])
+    domains_follow: bool = False
     spindle: Any = (0.0, 0.0, 1.0)
     phi0_rad: float = 0.0
     osc_rad: float = 0.0
@@ -131,9 +136,10 @@ class Crystal:
         return self.phi0_rad + self.osc_rad / self.phi_steps * np.arange(self.phi_steps)
 
     def orientations(self) -> np.ndarray:
-        """Return the rotation U_m R_phi of every phi step and domain, shape (P D, 3, 3), domains varying fastest."""
+        """Return U_m R_phi, or R_phi U_m, of every phi step and domain, shape (P D, 3, 3), domains varying fastest."""
         turned = maps.exp(self.phi_rad[:, None] * self.spindle)
-        return (self.domains @ turned[:, None]).reshape(-1, 3, 3)
+        both = turned[:, None] @ self.domains if self.domains_follow else self.domains @ turned[:, None]
+        return both.reshape(-1, 3, 3)
 
     def lattices(self) -> np.ndarray:
         """Return the lattice of every phi step and domain, shape (P D, 3, 3), rows a, b, c in metres."""
@@ -213,21 +219,6 @@ def unit_vector(name: str, vector: Any) -> np.ndarray:
     return given / length
 
 
-def mosaic_vectors(count: int, seed: int) -> np.ndarray:
-    """Return the rotation vectors, shape (count, 3), of mosaic domains at a spread of one; domain 0 is not turned.
-
-    The C program's draw: three deviates a domain, for the axis (2) and the angle, (1 - r^2)^(1/3) of the spread. A
-    domain's rotation is exp(spread x vector), so its derivative by the spread is known.
-    """
-    stream = Ran1(seed)
-    vectors = np.zeros((count, 3))
-    for domain in range(count):
-        axis, share = _c_axis_and_share(stream)
-        vectors[domain] = axis * share
-    vectors[0] = 0.0
-    return vectors
-
-
 def mosaic_domains(spread_rad: float, count: int, seed: int, c_compat: bool = False) -> np.ndarray:
     """Return the rotations of `count` mosaic domains, shape (count, 3, 3); the first is not turned.
 
@@ -238,15 +229,7 @@ def mosaic_domains(spread_rad: float, count: int, seed: int, c_compat: bool = Fa
     InputError
         If the spread is negative or above pi, or the count is out of range.
     """
-    require_range("mosaic spread", spread_rad, "rad", low=0.0, high=pi)
-    if not 1 <= count <= MOST_STEPS:
-        raise InputError(f"mosaic domains = {count}: 1 to {MOST_STEPS} are allowed")
-    vectors = mosaic_vectors(count, seed)
-    if not c_compat:
-        return maps.exp(spread_rad * vectors)
-    shares = np.linalg.norm(vectors, axis=1, keepdims=True)
-    axes = np.divide(vectors, shares, out=np.zeros_like(vectors), where=shares > 0)
-    return maps.exp(axes * (np.float32(spread_rad) * shares.astype(np.float32)).astype(np.float64))
+    return Mosaic.cap(spread_rad, count, seed, c_compat).rotations()
 
 
 def random_orientation(seed: int) -> np.ndarray:
@@ -261,7 +244,7 @@ def random_orientation(seed: int) -> np.ndarray:
 
 def c_random_orientation(seed: int) -> np.ndarray:
     """Return the C program's ``-misset random``: a turn by up to 90 radians (not degrees), so not uniform."""
-    axis, share = _c_axis_and_share(Ran1(seed))
+    axis, share = c_axis_and_share(Ran1(seed))
     return maps.exp(axis * float(np.float32(90.0) * np.float32(share)))
 
 
@@ -269,10 +252,3 @@ def misset_matrix(angles_deg: Any) -> np.ndarray:
     """Return the rotation by missetting angles: about the fixed x, then y, then z axis, degrees."""
     angles = require_shape("misset", require_finite("misset", angles_deg, "deg"), (3,))
     return euler.to_matrix(np.radians(angles), "extrinsic-XYZ")
-
-
-def _c_axis_and_share(stream: Ran1) -> tuple[np.ndarray, float]:
-    r1, r2, r3 = (2.0 * stream.uniform() - 1.0 for _ in range(3))
-    across = np.sqrt(1.0 - r2 * r2)
-    share = float(np.float32(float(np.float32(1.0 - r3 * r3)) ** float(np.float32(1.0 / 3.0))))  # powf
-    return np.array([across * np.sin(pi * r1), across * np.cos(pi * r1), r2]), share

@@ -12,7 +12,6 @@ grating's derivative comes from the reduced arguments, as its value does.
 from __future__ import annotations
 
 import numpy as np
-from numba.np.unsafe.ndarray import to_fixed_tuple  # as in kernel.py
 
 from exactgrad.diffraction.kernel import (
     ATTENUATION,
@@ -84,7 +83,7 @@ from exactgrad.diffraction.kernel import (
     trace_rays,
     tricubic,
 )  # fmt: skip
-from exactgrad.kernels.compile import compiled, inlined, scalar
+from exactgrad.kernels.compile import as_tuple, compiled, inlined, scalar
 
 # Rows that only derivatives need, behind those of the image.
 MORE_ROWS = 17
@@ -526,8 +525,8 @@ def reverse(
     1/wavelength and share, by_lattices (M, 9), by_n (3,), by_form (6,) for B B', by_table (H K L,) or of no size if
     not wanted, by_default (1,): added to.
     """
-    lane, numbers, g = np.zeros(LANES * ALL_ROWS), g, to_fixed_tuple(g, GEOMETRY)
-    cells, form = to_fixed_tuple(cells, 3), to_fixed_tuple(form, 9)
+    lane, numbers, g = np.zeros(LANES * ALL_ROWS), g, as_tuple(g, GEOMETRY)
+    cells, form = as_tuple(cells, 3), as_tuple(form, 9)
     for start in range(0, slow.size, LANES):
         width = min(LANES, slow.size - start)
         load_pixels(lane, width, slow, fast, start, oversample)
@@ -540,12 +539,12 @@ def reverse(
             for i in range(width):
                 lane[B1 + i] = lane[B2 + i] = lane[B3 + i] = lane[BY_FACTOR + i] = 0.0
             for j in range(sources.shape[0]):
-                source = to_fixed_tuple(sources[j], SOURCE)
+                source = as_tuple(sources[j], SOURCE)
                 scatter(lane, width, source)
                 weigh(lane, width, g, source)
                 clear_sums(lane, width)
                 for m in range(lattices.shape[0]):
-                    lattice = to_fixed_tuple(lattices[m], 9)
+                    lattice = as_tuple(lattices[m], 9)
                     slopes(
                         lane, width, lattice, shape, cells, form, table, lowest, sides, default, interpolate
                     )  # fmt: skip
@@ -715,7 +714,7 @@ def forward(
     """
     count = dg.shape[0]
     lane, out = np.zeros(LANES * ALL_ROWS), np.empty((count, LANES))
-    numbers, g, cells, form = g, to_fixed_tuple(g, GEOMETRY), to_fixed_tuple(cells, 3), to_fixed_tuple(form, 9)
+    numbers, g, cells, form = g, as_tuple(g, GEOMETRY), as_tuple(cells, 3), as_tuple(form, 9)
     moved, sums, nothing = np.empty((count, RAY_ROWS * LANES)), np.empty((count, LANES)), np.zeros(table.size)
     shaped, weighted = np.empty(count), np.empty(count)
     for k in range(count):
@@ -737,14 +736,14 @@ def forward(
                 if g[CURVED] > 0.0:
                     move_curved_rays(lane, width, g, numbers, layer, sub_fast, sub_slow, dg[k], moved[k])
                 else:
-                    move_rays(lane, width, g, layer, sub_fast, sub_slow, to_fixed_tuple(dg[k], GEOMETRY), moved[k])
+                    move_rays(lane, width, g, layer, sub_fast, sub_slow, as_tuple(dg[k], GEOMETRY), moved[k])
             for j in range(sources.shape[0]):
-                source = to_fixed_tuple(sources[j], SOURCE)
+                source = as_tuple(sources[j], SOURCE)
                 scatter(lane, width, source)
                 clear_sums(lane, width)
                 sums[:] = 0.0
                 for m in range(lattices.shape[0]):
-                    lattice = to_fixed_tuple(lattices[m], 9)
+                    lattice = as_tuple(lattices[m], 9)
                     slopes(
                         lane, width, lattice, shape, cells, form, table, lowest, sides, default, interpolate
                     )  # fmt: skip

@@ -60,6 +60,14 @@ class Convention:
             "adxv": (x, size_s - y),
         }.get(self.name, (x, y))
 
+    def beam_centre(self, f: float, s: float, size_s: float, pixel: float) -> tuple[float, float]:
+        """Return the beam centre (Xbeam, Ybeam) of this convention at (F, S): the inverse of `beam_position`."""
+        return {
+            "mosflm": (s - pixel / 2, f - pixel / 2),
+            "denzo": (s, f),
+            "adxv": (f, size_s - s),
+        }.get(self.name, (f, s))
+
 
 CONVENTIONS = {
     c.name: c
@@ -84,15 +92,17 @@ class Placement:
         Unit vectors at rest.
     pivot : str
         "beam" or "sample".
-    beam_position, near_position : (float, float)
-        (F, S) of the direct beam, used by the pivot of that name, and of the point nearest to the sample.
+    position : (float, float)
+        (F, S), at rest, of the direct beam or of the point nearest to the sample.
+    position_of : str
+        Which of them: "beam" or "near".
     distance_m : float
         Along the beam, or along the normal if `distance_is_close`.
     rotation_rad : (float, float, float)
         About x, y, z.
     twotheta_rad : float
     origin : ndarray, or None
-        Outer corner of the first pixel at rest, instead of positions and distance (pivot "sample").
+        Outer corner of the first pixel at rest, instead of position and distance (pivot "sample").
     """
 
     beam: np.ndarray
@@ -101,8 +111,8 @@ class Placement:
     normal: np.ndarray
     twotheta_axis: np.ndarray
     pivot: str
-    beam_position: tuple[float, float]
-    near_position: tuple[float, float]
+    position: tuple[float, float]
+    position_of: str
     distance_m: float
     distance_is_close: bool = False
     rotation_rad: tuple[float, float, float] = (0.0, 0.0, 0.0)
@@ -118,21 +128,50 @@ class Placement:
             If a value is out of its range, or the beam runs along the detector's plane.
         """
         require_range("distance", self.distance_m, "m", low=1e-6, high=1e6)
-        tilt = euler.to_matrix(np.array(self.rotation_rad), "extrinsic-XYZ")
-        turn = maps.exp(self.twotheta_rad * np.asarray(self.twotheta_axis)) @ tilt
+        turn = self.swing() @ self.tilt()
         fast, slow, normal = (turn @ axis for axis in (self.fast, self.slow, self.normal))
-        cosine = float(self.beam @ (tilt @ self.normal))  # before the swing: what "distance" means does not change
+        cosine = self.cosine()
         if cosine < MOST_TILTED and not (self.pivot == "sample" and self.distance_is_close):
             raise InputError(f"distance: beam and detector normal have the cosine {cosine:g}; must be >= {MOST_TILTED}")
-        close = self.distance_m if self.distance_is_close else cosine * self.distance_m
         along = self.distance_m / cosine if self.distance_is_close and cosine else self.distance_m
         if self.origin is not None:
             origin = turn @ self.origin
         elif self.pivot == "beam":
-            f, s = self.beam_position
+            f, s = self.position_at("beam")
             origin = along * self.beam - f * fast - s * slow
         else:
-            f, s = self.near_position
+            f, s = self.position_at("near")
+            close = self.distance_m if self.distance_is_close else cosine * self.distance_m
             origin = turn @ (close * self.normal - f * self.fast - s * self.slow)
         nominal = float(origin @ normal) / cosine if cosine else along
         return Detector(origin=origin, fast=fast, slow=slow, normal=normal, beam=self.beam, distance_m=nominal, **rest)
+
+    def tilt(self) -> np.ndarray:
+        """Return the rotation about x, then y, then z."""
+        return euler.to_matrix(np.array(self.rotation_rad), "extrinsic-XYZ")
+
+    def swing(self) -> np.ndarray:
+        """Return the rotation by two-theta, which comes after the tilt."""
+        return maps.exp(self.twotheta_rad * np.asarray(self.twotheta_axis))
+
+    def cosine(self) -> float:
+        """Return that of beam and tilted normal, before the swing: what "distance" means does not change with it."""
+        return float(self.beam @ (self.tilt() @ self.normal))
+
+    def position_at(self, place: str) -> tuple[float, float]:
+        """Return (F, S) at rest of the direct beam ("beam") or of the near point ("near")."""
+        if place == self.position_of:
+            return self.position
+        f, s = (self.distance_m * slope for slope in self.beam_slope())
+        sign = -1.0 if place == "near" else 1.0
+        return self.position[0] + sign * f, self.position[1] + sign * s
+
+    def beam_slope(self) -> tuple[float, float]:
+        """Return how far beside the near point the direct beam is, at rest, along fast and slow, per distance."""
+        across = [float(np.dot(self.beam, axis)) for axis in (self.fast, self.slow)]
+        if not any(across):
+            return 0.0, 0.0
+        facing = float(np.dot(self.beam, self.normal)) if self.distance_is_close else 1.0
+        if abs(facing) < MOST_TILTED:
+            raise InputError(f"detector: beam and normal at rest have the cosine {facing:g}; a beam centre is nowhere")
+        return across[0] / facing, across[1] / facing

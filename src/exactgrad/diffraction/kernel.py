@@ -17,9 +17,8 @@ L is given without its constant factor (Na Nb Nc and so on), which the caller ap
 from __future__ import annotations
 
 import numpy as np
-from numba.np.unsafe.ndarray import to_fixed_tuple  # numbers in a tuple cannot alias the lanes: loops vectorise
 
-from exactgrad.kernels.compile import compiled, inlined, scalar
+from exactgrad.kernels.compile import as_tuple, compiled, inlined, scalar
 
 LANES = 64
 SQUARE, ROUND, GAUSS, TOPHAT = range(4)
@@ -260,7 +259,7 @@ def add_lattices(lane, width, lattices, shape, cells, form, table, lowest, sides
     for i in range(width):
         lane[TOTAL + i] = 0.0
     for j in range(lattices.shape[0]):
-        m = to_fixed_tuple(lattices[j], 9)
+        m = as_tuple(lattices[j], 9)
         if shape == SQUARE:
             square_spots(lane, width, m, cells)
         elif shape == ROUND:
@@ -287,7 +286,7 @@ def diffracted(q, lattices, shape, cells, form, table, lowest, sides, default, i
     q (n, 3): scattering vectors. lattices (M, 9): rows a, b, c. shape: of `SQUARE`...; cells (3,) for the square,
     form (9,) for the others. table (H K L,) or of no size, lowest (3,), sides (3,), default: F. total (n,): out.
     """
-    lane, cells, form = np.empty(LANES * ROWS), to_fixed_tuple(cells, 3), to_fixed_tuple(form, 9)
+    lane, cells, form = np.empty(LANES * ROWS), as_tuple(cells, 3), as_tuple(form, 9)
     for start in range(0, q.shape[0], LANES):
         width = min(LANES, q.shape[0] - start)
         for i in range(width):
@@ -417,8 +416,8 @@ def detector_image(
     slow, fast (n,): pixels. g (GEOMETRY,) and sources (S, SOURCE): see the names of their places. The crystal's
     arguments are those of `diffracted`. mean (n,): out.
     """
-    lane, g = np.empty(LANES * ROWS), to_fixed_tuple(g, GEOMETRY)
-    cells, form = to_fixed_tuple(cells, 3), to_fixed_tuple(form, 9)
+    lane, g = np.empty(LANES * ROWS), as_tuple(g, GEOMETRY)
+    cells, form = as_tuple(cells, 3), as_tuple(form, 9)
     for start in range(0, slow.size, LANES):
         width = min(LANES, slow.size - start)
         load_pixels(lane, width, slow, fast, start, oversample)
@@ -426,7 +425,7 @@ def detector_image(
             layer, sub_slow, sub_fast = sample_of(sample, oversample)
             trace_rays(lane, width, g, layer + g[FIRST_LAYER], sub_fast, sub_slow)
             for j in range(sources.shape[0]):
-                source = to_fixed_tuple(sources[j], SOURCE)
+                source = as_tuple(sources[j], SOURCE)
                 scatter(lane, width, source)
                 add_lattices(
                     lane, width, lattices, shape, cells, form, table, lowest, sides, default, interpolate

@@ -66,8 +66,9 @@ class Movement:
         return Movement(**summed)
 
     def __rmul__(self, factor: float) -> Movement:
-        moved: dict[str, Any] = {name: getattr(self, name) for name in NAMES}
-        return Movement(**{name: None if value is None else factor * value for name, value in moved.items()})
+        moved = {name: getattr(self, name) for name in NAMES}
+        scaled: dict[str, Any] = {name: None if value is None else factor * value for name, value in moved.items()}
+        return Movement(**scaled)
 
 
 NAMES = tuple(part.name for part in fields(Movement))

@@ -19,11 +19,14 @@ from typing import Any
 
 import numba
 from numba.core import config
+from numba.np.unsafe.ndarray import to_fixed_tuple
 
 # Flags that let LLVM fuse and reorder. nnan and ninf are left out: what is not finite is not assumed away, so that the
 # callers, who check every result, see it (reassoc alone may still cancel a NaN: a + b - a).
 FAST = {"contract", "reassoc", "nsz", "arcp"}
 LOG = logging.getLogger("exactgrad.kernels")
+# Numbers of an array as a tuple of known length: they cannot alias the lanes a loop writes to, so that it vectorises.
+as_tuple: Any = to_fixed_tuple
 
 
 def scalar(function: Callable[..., Any]) -> Callable[..., Any]:
