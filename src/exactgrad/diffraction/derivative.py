@@ -156,12 +156,10 @@ class _Image:
 
 def _pull_factor(factor: Factor, weight: np.ndarray) -> np.ndarray:
     """Return the derivative of sum(weight x factor) by g: of where the detector is and of what it corrects for."""
-    numbers, bars = factor.numbers, Cotangents.zero(factor.numbers, with_table=False)
-    slow, fast = np.ascontiguousarray(factor.sample.T)
-    seen = np.where(factor.seen, weight, 0.0)
-    even = np.empty(seen.size)
+    light, bars, even = factor.numbers, Cotangents.zero(factor.numbers, with_table=False), np.empty(weight.size)
+    places, weight = (factor.slow, factor.fast), factor.where_seen(weight)
     derivative_kernel.reverse(
-        slow, fast, seen, 1, 1, numbers.g, numbers.sources, *numbers.crystal(), even, *bars.kernel_arguments()
+        *places, weight, 1, 1, light.g, light.sources, *light.crystal(), even, *bars.kernel_arguments()
     )
     bars.g[[kernel.WATER, kernel.SCALE]] = 0.0  # its light is one, whatever the scene's
     return bars.g
@@ -169,7 +167,7 @@ def _pull_factor(factor: Factor, weight: np.ndarray) -> np.ndarray:
 
 def _push_factor(factor: Factor, tangents: Tangents) -> tuple[np.ndarray, np.ndarray]:
     """Return a factor, shape (n,), and its derivatives, shape (K, n)."""
-    numbers, count = factor.numbers, len(tangents.g)
+    light, count = factor.numbers, len(tangents.g)
     g = tangents.g.copy()
     g[:, [kernel.WATER, kernel.SCALE]] = 0.0
     still = replace(
@@ -180,9 +178,7 @@ def _push_factor(factor: Factor, tangents: Tangents) -> tuple[np.ndarray, np.nda
         cells=np.zeros((count, 3)),
         metric=np.zeros((count, 6)),
     )
-    slow, fast = np.ascontiguousarray(factor.sample.T)
-    even, moved = np.empty(slow.size), np.empty((count, slow.size))
-    derivative_kernel.forward(
-        slow, fast, 1, 1, numbers.g, numbers.sources, *numbers.crystal(), *still.kernel_arguments(), even, moved
-    )
-    return np.where(factor.seen, even, 0.0), np.where(factor.seen, moved, 0.0)
+    even, moved = np.empty(factor.slow.size), np.empty((count, factor.slow.size))
+    places, rest = (factor.slow, factor.fast), still.kernel_arguments()
+    derivative_kernel.forward(*places, 1, 1, light.g, light.sources, *light.crystal(), *rest, even, moved)
+    return factor.where_seen(even), factor.where_seen(moved)

@@ -114,23 +114,27 @@ class Factor:
     Attributes
     ----------
     numbers : Numbers
-        Of even light from one source, no crystal, and this correction alone.
-    sample : ndarray of int, shape (n, 2)
-        Place of each pixel's sample, in sub-pixels along slow and fast.
-    seen : ndarray of bool, shape (n,)
-        Pixels in which there is such a sample; the factor is zero elsewhere.
+        Of even light from one source, no crystal, and these corrections alone.
+    slow, fast : ndarray of int, shape (n,)
+        Each pixel's sample, in sub-pixels.
+    seen : ndarray of bool, shape (n,), or None
+        Pixels in which there is such a sample, None for all; the factor is zero elsewhere.
     """
 
     numbers: Numbers
-    sample: np.ndarray
-    seen: np.ndarray
+    slow: np.ndarray
+    fast: np.ndarray
+    seen: np.ndarray | None = None
 
     def image(self) -> np.ndarray:
         """Return the factor of every pixel, shape (n,)."""
-        even = np.empty(len(self.sample))
-        slow, fast = np.ascontiguousarray(self.sample.T)
-        kernel.detector_image(slow, fast, 1, 1, self.numbers.g, self.numbers.sources, *self.numbers.crystal(), even)
-        return np.where(self.seen, even, 0.0)
+        even, light = np.empty(self.slow.size), self.numbers
+        kernel.detector_image(self.slow, self.fast, 1, 1, light.g, light.sources, *light.crystal(), even)
+        return self.where_seen(even)
+
+    def where_seen(self, values: np.ndarray) -> np.ndarray:
+        """Return values, shape (..., n), with zero where there is no such sample."""
+        return values if self.seen is None else np.where(self.seen, values, 0.0)
 
 
 Factors = Callable[[np.ndarray, np.ndarray], list[list[Factor]]]  # slow and fast indices to what multiplies them
@@ -144,32 +148,35 @@ def c_factors(scene: Scene) -> Factors:
     """
     detector, beam = scene.detector, scene.beam
     names = [name for name in FACTORS if name not in scene.per_sample]
+    searched = "polarization" in names and beam.kahn is not None and scene.d_min_m > 0
     bare = numbers_of(scene, ())
     bare = replace(bare, lattices=bare.lattices[:0])
 
-    def even_light(name: str, layer: int = 0, source: int = 0) -> Numbers:
-        g, sources = detector_numbers(scene, (name,)), bare.sources[source : source + 1].copy()
+    def even_light(of: tuple[str, ...], layer: int = 0, source: int = 0) -> Numbers:
+        g, sources = detector_numbers(scene, of), bare.sources[source : source + 1].copy()
         g[kernel.WATER], g[kernel.SCALE], g[kernel.FIRST_LAYER], g[kernel.D_MIN_SQUARED] = 1.0, 0.0, layer, 0.0
         sources[0, kernel.SHARE] = 1.0
         return replace(bare, g=g, sources=sources)
 
-    def polarization(slow: np.ndarray, fast: np.ndarray, corner: np.ndarray) -> list[Factor]:
+    first_sample = even_light(tuple(n for n in names if n == "solid angle" or (n == "polarization" and not searched)))
+    last_layer = even_light(tuple(n for n in names if n == "capture"), detector.layers - 1)
+
+    def of_first_seen(slow: np.ndarray, fast: np.ndarray) -> list[Factor]:
         first = model.c_first_seen(scene, slow, fast)
-        found = np.unique(first[first[:, 0] >= 0][:, [0, 3]], axis=0)
-        seen = ((first[:, 0] == layer) & (first[:, 3] == source) for layer, source in found)
-        lights = (even_light("polarization", layer, source) for layer, source in found)
-        return [Factor(light, corner + first[:, 1:3], where) for light, where in zip(lights, seen, strict=True)]
+        at = [np.ascontiguousarray(place) for place in (np.stack([slow, fast]) * detector.oversample + first[:, 1:3].T)]
+        terms = []
+        for layer, source in np.unique(first[first[:, 0] >= 0][:, [0, 3]], axis=0):
+            here = (first[:, 0] == layer) & (first[:, 3] == source)
+            terms.append(Factor(even_light(("polarization",), layer, source), *at, here))
+        return terms
 
     def factors(slow: np.ndarray, fast: np.ndarray) -> list[list[Factor]]:
-        corner, everywhere = np.column_stack([slow, fast]) * detector.oversample, np.ones(slow.size, dtype=bool)
-        product = []
-        if "solid angle" in names:
-            product.append([Factor(even_light("solid angle"), corner, everywhere)])
-        if "capture" in names and detector.thickness_m > 0:
-            product.append([Factor(even_light("capture", detector.layers - 1), corner, everywhere)])
-        if "polarization" in names and beam.kahn is not None:
-            light = Factor(even_light("polarization"), corner, everywhere)
-            product.append(polarization(slow, fast, corner) if scene.d_min_m else [light])
+        corner = slow * detector.oversample, fast * detector.oversample
+        product = [[Factor(first_sample, *corner)]]
+        if last_layer.g[kernel.CAPTURES]:
+            product.append([Factor(last_layer, *corner)])
+        if searched:
+            product.append(of_first_seen(slow, fast))
         return product
 
     return factors
@@ -177,7 +184,9 @@ def c_factors(scene: Scene) -> Factors:
 
 def sums_of(factors: list[list[Factor]], pixels: int) -> list[np.ndarray]:
     """Return the sums whose product the C program takes, shape (n,) each."""
-    return [sum((term.image() for term in terms), np.zeros(pixels)) for terms in factors]
+    return [
+        sum((term.image() for term in terms[1:]), terms[0].image() if terms else np.zeros(pixels)) for terms in factors
+    ]
 
 
 def staged(scene: Scene) -> Pixels:
