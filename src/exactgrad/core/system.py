@@ -35,6 +35,9 @@ class System:
         (whose "headline" says in one line how good the result is).
     resume : str
         Import path of ``(folder: Path) -> dict``: continues an unfinished run folder of this system.
+    trace, traced : str
+        Import paths of ``(parameter: str, job: Path | None) -> core.trace.Trace`` and of ``() -> tuple[str, ...]``, the
+        names of all parameters that can be traced.
     """
 
     name: str
@@ -44,6 +47,8 @@ class System:
     verify: str
     demo: str
     resume: str
+    trace: str = ""
+    traced: str = ""
     aliases: tuple[str, ...] = field(default=())
 
     def load(self, part: str) -> Any:

@@ -16,6 +16,8 @@ SYSTEM = System(
     verify="exactgrad.pulses.verification:checks",
     demo="exactgrad.pulses.demo:run",
     resume="exactgrad.pulses.design:resume",
+    trace="exactgrad.pulses.trace:trace",
+    traced="exactgrad.pulses.trace:names",
 )
 
 _PUBLIC = {

@@ -52,6 +52,18 @@ def rotation_vectors_cotangent(g: np.ndarray, step_s: np.ndarray, ensemble: Ense
     return 2 * np.pi * step_s * np.sum(g * scale, axis=1).T
 
 
+def rotation_vectors_by_offset(step_s: np.ndarray, ensemble: Ensemble) -> np.ndarray:
+    """Return dt, shape (N, S, 3), where the offset of every spin grows by 1 Hz."""
+    change = np.zeros((step_s.size, ensemble.spins, 3))
+    change[:, :, 2] = 2 * np.pi * step_s[:, None]
+    return change
+
+
+def rotation_vectors_by_b1(u: np.ndarray, step_s: np.ndarray) -> np.ndarray:
+    """Return dt, shape (N, 1, 3), where the rf field of every spin grows by the nominal one."""
+    return (2 * np.pi * step_s * u * np.array([[1.0], [1.0], [0.0]])).T[:, None, :]
+
+
 # Stage 2: step rotations -----------------------------------------------------------------------------------------
 
 
