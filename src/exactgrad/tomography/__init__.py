@@ -1,0 +1,28 @@
+"""Tomography: A, B and the axis of every voxel from SAXS projections, with gradients that are exact."""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+_PUBLIC = {
+    "Dataset": "exactgrad.tomography.dataset",
+    "Geometry": "exactgrad.tomography.geometry",
+    "Regularisation": "exactgrad.tomography.regularisation",
+    "TomographyProblem": "exactgrad.tomography.problem",
+    "load": "exactgrad.tomography.formats",
+    "load_all": "exactgrad.tomography.formats",
+    "DataWarning": "exactgrad.tomography.formats",
+}
+
+__all__ = list(_PUBLIC)
+
+
+def __getattr__(name: str) -> Any:
+    if name in _PUBLIC:
+        return getattr(importlib.import_module(_PUBLIC[name]), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return __all__

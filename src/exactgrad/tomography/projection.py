@@ -1,0 +1,282 @@
+"""The projections of a scan: rays and segments ready for the kernel, and a model's density carried through them.
+
+`kernel.py` says what `frame`, `ray`, `q` and `share` are. A model with fused kernels (`Kernels`) never holds its
+density; any other model gives it as NumPy arrays, which a projection holds for all active voxels at once.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+
+from exactgrad.tomography import kernel
+from exactgrad.tomography.geometry import Geometry
+
+
+@dataclass(frozen=True)
+class Kernels:
+    """A model's fused kernels, with the signatures of those in `kernel.py`."""
+
+    forward: Callable[..., None]
+    forward_slopes: Callable[..., None]
+    forward_tangent: Callable[..., None]
+    backward: Callable[..., None]
+    backward_tangent: Callable[..., None]
+
+
+@dataclass(frozen=True)
+class Field:
+    """One field of a model.
+
+    Attributes
+    ----------
+    name : str
+    components : int
+        Columns in the model's rows.
+    unit : str
+        "" where it has none; "sqrt(intensity/edge)" and "intensity/edge" scale with the data.
+    meaning : str
+        One phrase.
+    scaling : float
+        The field goes as the data to this power; 0 where it does not.
+    direction : bool
+        True for a unit vector: solvers move an unnormalised one.
+    aliases : tuple of str
+    """
+
+    name: str
+    components: int
+    unit: str
+    meaning: str
+    scaling: float = 0.0
+    direction: bool = False
+    aliases: tuple[str, ...] = ()
+
+
+class Model(Protocol):
+    """What a voxel scatters along a unit vector q, of a few fields. A new model is one file with one of these.
+
+    `rows` (V, P) holds the fields of V voxels side by side, in the order of `fields`; directions are unit vectors.
+    """
+
+    @property
+    def name(self) -> str:
+        """What people call it."""
+
+    @property
+    def fields(self) -> tuple[Field, ...]:
+        """The fields, in the order of the rows."""
+
+    @property
+    def kernels(self) -> Kernels | None:
+        """Fused kernels, where the model has them."""
+
+    def density(self, rows: np.ndarray, q: np.ndarray) -> np.ndarray:
+        """Return the scattering of each voxel, shape (V, S), along unit vectors q, shape (S, 3)."""
+
+    def density_tangent(self, rows: np.ndarray, changes: np.ndarray, q: np.ndarray) -> np.ndarray:
+        """Return its change, shape (V, S), when the rows change."""
+
+    def density_cotangent(self, rows: np.ndarray, q: np.ndarray, g: np.ndarray) -> np.ndarray:
+        """Return the gradient by the rows, shape (V, P), where g, shape (V, S), is the one by the density."""
+
+    def density_cotangent_tangent(
+        self, rows: np.ndarray, changes: np.ndarray, q: np.ndarray, g: np.ndarray, dg: np.ndarray
+    ) -> np.ndarray:
+        """Return the change of `density_cotangent` when rows and g change."""
+
+    def start(self, voxels: int, intensity: float, rng: np.random.Generator) -> np.ndarray:
+        """Return rows to start from, whose density is about `intensity` on average."""
+
+
+class Projector:
+    """A scan seen voxel by voxel: everything the kernel needs for each projection.
+
+    Images are flat and padded, J K lanes long; `segments` shows one as (J, K, S).
+
+    Parameters
+    ----------
+    geometry : Geometry
+    mask : ndarray of bool, shape (X, Y, Z)
+        The voxels that are there.
+    """
+
+    def __init__(self, geometry: Geometry, mask: np.ndarray):
+        self.voxels = int(mask.sum())
+        self.slot = np.full(mask.size, -1, dtype=np.int32)
+        self.slot[mask.ravel()] = np.arange(self.voxels, dtype=np.int32)
+        self._found_places: dict[int, np.ndarray] = {}
+        self.lanes = -(-geometry.segments // 4) * 4
+        q, self.share = geometry.probed()
+        idle = self.lanes - geometry.segments  # idle lanes repeat a segment, so that they need no larger exponent
+        q = np.pad(q, ((0, 0), (0, 0), (0, idle), (0, 0)), mode="edge")
+        self.q = np.ascontiguousarray(q.transpose(0, 1, 3, 2))
+        self._set_rays(geometry)
+
+    def with_geometry(self, geometry: Geometry) -> Projector:
+        """Return the same scan with the offsets of `geometry`."""
+        other = copy.copy(self)
+        other._set_rays(geometry)
+        return other
+
+    def _set_rays(self, geometry: Geometry) -> None:
+        self.geometry = geometry
+        self.orders, self.frames, self.rays = rays_of(geometry, self.lanes)
+
+    def image(self) -> np.ndarray:
+        """Return an empty image."""
+        rows, columns = self.geometry.projection_shape
+        return np.zeros(rows * columns * self.lanes)
+
+    def segments(self, image: np.ndarray) -> np.ndarray:
+        """Return the view (J, K, S) of an image."""
+        return image.reshape(*self.geometry.projection_shape, self.lanes)[..., : self.geometry.segments]
+
+    def forward(self, model: Model, rows: np.ndarray, n: int) -> np.ndarray:
+        """Return the image of projection n."""
+        image = self.image()
+        if model.kernels is not None:
+            model.kernels.forward(rows, *self._scan(n), image)
+        else:
+            kernel.project(
+                self._slices(n, self._density(n, lambda q: model.density(rows, q))), self.frames[n], self.rays[n], image
+            )
+        return image
+
+    def paths(self, n: int) -> np.ndarray:
+        """Return the length of each ray in the mask, shape (J, K)."""
+        alone = copy.copy(self)  # with the fewest lanes
+        alone.lanes, alone.frames = 4, self.frames.copy()
+        alone.frames[:, 8] = 4
+        image = np.zeros(self.frames[n, 6] * self.frames[n, 7] * 4)
+        kernel.project(alone._slices(n, np.ones((1, 1))), alone.frames[n], self.rays[n], image)
+        return image.reshape(*self.geometry.projection_shape, 4)[..., 0]
+
+    def forward_slopes(self, model: Model, rows: np.ndarray, n: int) -> tuple[np.ndarray, np.ndarray]:
+        """Return the derivatives of the image by j_offset and k_offset."""
+        by_j, by_k = self.image(), self.image()
+        if model.kernels is not None:
+            model.kernels.forward_slopes(rows, *self._scan(n), by_j, by_k)
+        else:
+            slices = self._slices(n, self._density(n, lambda q: model.density(rows, q)))
+            kernel.project_slopes(slices, self.frames[n], self.rays[n], by_j, by_k)
+        return by_j, by_k
+
+    def forward_tangent(self, model: Model, rows: np.ndarray, changes: np.ndarray, n: int) -> np.ndarray:
+        """Return the change of the image when the rows change."""
+        image = self.image()
+        if model.kernels is not None:
+            model.kernels.forward_tangent(rows, changes, *self._scan(n), image)
+        else:
+            density = self._density(n, lambda q: model.density_tangent(rows, changes, q))
+            kernel.project(self._slices(n, density), self.frames[n], self.rays[n], image)
+        return image
+
+    def backward(self, model: Model, rows: np.ndarray, n: int, image: np.ndarray, gradient: np.ndarray) -> None:
+        """Add to the gradient by the rows, shape (V, P); `image` holds the derivative by the image."""
+        if model.kernels is not None:
+            model.kernels.backward(rows, *self._scan(n), image, gradient)
+            return
+        g = self._back_project(n, image)
+        for q, share in self._points(n):
+            gradient += model.density_cotangent(rows, q, g if share == 1.0 else share * g)
+
+    def backward_tangent(
+        self,
+        model: Model,
+        rows: np.ndarray,
+        changes: np.ndarray,
+        n: int,
+        image: np.ndarray,
+        image_change: np.ndarray,
+        gradient: np.ndarray,
+    ) -> None:
+        """Add the change of `backward` when rows and image change."""
+        if model.kernels is not None:
+            model.kernels.backward_tangent(rows, changes, *self._scan(n), image, image_change, gradient)
+            return
+        g, dg = self._back_project(n, image), self._back_project(n, image_change)
+        for q, share in self._points(n):
+            gradient += model.density_cotangent_tangent(rows, changes, q, share * g, share * dg)
+
+    def _scan(self, n: int) -> tuple[np.ndarray, ...]:
+        return self.q[n], self.share, self.slot, self.frames[n], self.rays[n]
+
+    def _points(self, n: int) -> list[tuple[np.ndarray, float]]:
+        """Return the q vectors of all lanes, shape (lanes, 3), and the weight of each point of the segments."""
+        return [(q.T, float(share)) for q, share in zip(self.q[n], self.share, strict=True)]
+
+    def _density(self, n: int, density: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
+        """Return the weighted sum over the points of the segments, shape (V, lanes)."""
+        (q, share), *others = self._points(n)
+        total = density(q)
+        total *= share
+        for q, share in others:
+            total += share * density(q)
+        return total
+
+    def _places(self, n: int) -> np.ndarray:
+        """Return the row of each active voxel in the slices seen as (places, lanes); kept for each slice direction."""
+        d, a, b = (int(axis) for axis in self.orders[n])
+        if d not in self._found_places:
+            at = np.unravel_index(np.flatnonzero(self.slot >= 0), self.geometry.volume_shape)
+            _, rows, columns = (length + 2 * kernel.BORDER for length in self.frames[n][:3])
+            place = (at[d] * rows + at[a] + kernel.BORDER) * columns + at[b] + kernel.BORDER
+            self._found_places[d] = place.astype(np.int32)
+        return self._found_places[d]
+
+    def _empty_slices(self, n: int) -> np.ndarray:
+        count, rows, columns = self.frames[n][:3]
+        wide = 2 * kernel.BORDER
+        return np.zeros((count, (rows + wide) * (columns + wide) * self.lanes))
+
+    def _slices(self, n: int, density: np.ndarray) -> np.ndarray:
+        """Return slices that hold a density, shape (V, lanes)."""
+        slices = self._empty_slices(n)
+        slices.reshape(-1, self.lanes)[self._places(n)] = density
+        return slices
+
+    def _back_project(self, n: int, image: np.ndarray) -> np.ndarray:
+        """Return what the image gives each active voxel, shape (V, lanes)."""
+        slices = self._empty_slices(n)
+        kernel.back_project(image, self.frames[n], self.rays[n], slices)
+        return slices.reshape(-1, self.lanes)[self._places(n)]
+
+
+def rays_of(geometry: Geometry, lanes: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return the axes that are slice, row and column, shape (n, 3), and the kernel's `frame` and `ray`, shape (n, 9).
+
+    The slices are normal to the dominant component of the beam in the sample; a ray is p's line through its pixel.
+    """
+    p, j, k = geometry.directions()
+    volume = np.array(geometry.volume_shape)
+    strides = np.array([volume[1] * volume[2], volume[2], 1])
+    order = _ORDERS[np.argmax(np.abs(p), axis=1)]
+    frames = np.empty((geometry.projections, 9), dtype=np.int64)
+    frames[:, :3], frames[:, 3:6] = volume[order], strides[order]
+    frames[:, 6:] = (*geometry.projection_shape, lanes)
+    count_j, count_k = geometry.projection_shape
+    first = (0.5 - count_j / 2 + geometry.j_offset)[:, None] * j + (0.5 - count_k / 2 + geometry.k_offset)[:, None] * k
+    centre = (volume - 1) / 2
+    d = order[:, :1]
+
+    def part(v: np.ndarray, axis: np.ndarray) -> np.ndarray:
+        return np.take_along_axis(v, axis, axis=1)[:, 0]
+
+    p_d = part(p, d)
+    rays = np.empty((geometry.projections, 9))
+    for at, axis in ((0, order[:, 1:2]), (4, order[:, 2:3])):
+        slope = part(p, axis) / p_d
+        rays[:, at] = part(first, axis) + centre[axis[:, 0]] - slope * (centre[d[:, 0]] + part(first, d))
+        rays[:, at + 1] = slope
+        rays[:, at + 2] = part(j, axis) - slope * part(j, d)
+        rays[:, at + 3] = part(k, axis) - slope * part(k, d)
+    rays[:, 8] = 1.0 / np.abs(p_d)
+    return order, frames, rays
+
+
+_ORDERS = np.array([[0, 1, 2], [1, 0, 2], [2, 0, 1]])
