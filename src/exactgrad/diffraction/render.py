@@ -167,7 +167,7 @@ def c_factors(scene: Scene) -> Factors:
         terms = []
         for layer, source in np.unique(first[first[:, 0] >= 0][:, [0, 3]], axis=0):
             here = (first[:, 0] == layer) & (first[:, 3] == source)
-            terms.append(Factor(even_light(("polarization",), layer, source), *at, here))
+            terms.append(Factor(even_light(("polarization",), layer, source), at[0], at[1], here))
         return terms
 
     def factors(slow: np.ndarray, fast: np.ndarray) -> list[list[Factor]]:
