@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from time import monotonic
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -14,7 +14,7 @@ from exactgrad.report import console
 
 
 def verify(
-    system: Annotated[str, typer.Argument(help="A system's name; all of them if not given.")] = "",
+    system: Annotated[str, typer.Argument(help="A system's name, or rotations; all of them if not given.")] = "",
     cases: Annotated[int, typer.Option("--cases", min=1, max=100_000, help="Random cases of each check.")] = 20,
     seed: Annotated[int, typer.Option("--seed", min=0, max=2**63 - 1, help="Seed of the random cases.")] = 0,
     as_json: Annotated[bool, typer.Option("--json", help="Print one line of JSON on stdout, last.")] = False,
@@ -22,9 +22,8 @@ def verify(
     """Check every gradient against independent references, and that planted bugs are caught."""
     from exactgrad.core.verify import COLUMNS, report_rows
 
-    chosen = [get_system(system)] if system else list(find_systems().values())
     began = monotonic()
-    found = {item.name: item.load("verify")(cases, seed) for item in chosen}
+    found = {name: checker(cases, seed) for name, checker in _checkers(system).items()}
     for name, checks in found.items():
         console.table(f"verify {name}", COLUMNS, report_rows(checks))
     every = [check for checks in found.values() for check in checks]
@@ -35,7 +34,7 @@ def verify(
     if as_json:
         console.print_json(
             {
-                "system": chosen[0].name if system else "all",
+                "system": next(iter(found)) if system else "all",
                 "command": "verify",
                 "version": __version__,
                 "status": "ok" if passed == len(every) else "failed",
@@ -48,3 +47,15 @@ def verify(
         )
     if passed < len(every):
         raise typer.Exit(1)
+
+
+def _checkers(system: str) -> dict[str, Any]:
+    """Return what is to be run, by name: one system's checks, the shared rotations', or all."""
+    from exactgrad.core import verify_rotations
+
+    if system == "rotations":
+        return {system: verify_rotations.checks}
+    if system:
+        chosen = get_system(system)
+        return {chosen.name: chosen.load("verify")}
+    return {"rotations": verify_rotations.checks} | {s.name: s.load("verify") for s in find_systems().values()}
