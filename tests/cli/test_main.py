@@ -133,11 +133,14 @@ def test_help_lists_systems_and_commands_once(capsys):
 
 def test_the_runner_of_typer_sees_the_same_app():
     result = CliRunner().invoke(app, ["--version"])
-    assert (result.exit_code, result.stdout) == (0, f"exactgrad {exactgrad.__version__}\n")
+    assert result.exit_code == 0 and result.stdout.startswith(f"exactgrad {exactgrad.__version__}\nengine: numba ")
 
 
-def test_version_is_one_line(capsys):
-    assert run(capsys, "--version") == (0, f"exactgrad {exactgrad.__version__}\n", "")
+def test_version_tells_engine_threads_and_optional_parts(capsys):
+    code, out, err = run(capsys, "--version")
+    first, engine, optional = out.splitlines()
+    assert (code, first, err) == (0, f"exactgrad {exactgrad.__version__}", "")
+    assert "numba" in engine and "float64" in engine and "thread" in engine and "torch" in optional
 
 
 def test_the_script_and_the_module_are_the_same():

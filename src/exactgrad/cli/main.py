@@ -22,6 +22,7 @@ from exactgrad.report import console
 
 # typer brings its own click, or imports the package; its public error leads to the base of either one's errors
 COMMAND_LINE_ERROR = next(kind for kind in typer.BadParameter.__mro__ if kind.__name__ == "ClickException")
+OPTIONAL = ("torch", "pypulseq", "hdf5plugin")
 BROKEN_PIPE, INTERRUPTED = 141, 130  # 128 + SIGPIPE, 128 + SIGINT
 
 
@@ -73,7 +74,29 @@ app.command("info")(info.info)
 def _print_version(wanted: bool) -> None:
     if wanted:
         typer.echo(f"exactgrad {__version__}")
+        for line in _about():
+            typer.echo(line)
         raise typer.Exit()
+
+
+def _about() -> list[str]:
+    """Say what computes here: versions are read from the installed packages' records, so that nothing is loaded."""
+    from importlib.metadata import PackageNotFoundError, version
+    from platform import machine, python_version
+
+    from exactgrad.kernels.threads import available_threads
+
+    def of(package: str) -> str:
+        try:
+            return version(package)
+        except PackageNotFoundError:
+            return "not installed"
+
+    optional = ", ".join(f"{name} {of(name)}" for name in OPTIONAL)
+    return [
+        f"engine: numba {of('numba')}, float64, {available_threads()} threads on {machine()}, Python {python_version()}",
+        f"optional parts: {optional}",
+    ]
 
 
 @app.callback(invoke_without_command=True)

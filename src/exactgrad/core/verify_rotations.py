@@ -6,6 +6,7 @@ The references share nothing with `rotations/`: SciPy's expm is a scaled Pade ap
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -40,7 +41,7 @@ def checks(cases: int, seed: int) -> list[Check]:
             "quaternion", "expm of [t]x", t, lambda t: quaternions.to_matrix(quaternions.from_rotation_vector(t)), _expm
         ),
         *(
-            compared(name, f"SciPy's {other!r}", angles, lambda a, n=name: euler.to_matrix(a, n), _scipy(other))
+            compared(name, f"SciPy's {other!r}", angles, partial(euler.to_matrix, convention=name), _scipy(other))
             for name, other in SCIPY.items()
         ),
         *planted(t, e),
