@@ -92,10 +92,10 @@ def _about() -> list[str]:
         except PackageNotFoundError:
             return "not installed"
 
-    optional = ", ".join(f"{name} {of(name)}" for name in OPTIONAL)
+    machine_is = f"{available_threads()} threads on {machine()}, Python {python_version()}"
     return [
-        f"engine: numba {of('numba')}, float64, {available_threads()} threads on {machine()}, Python {python_version()}",
-        f"optional parts: {optional}",
+        f"engine: numba {of('numba')}, float64, {machine_is}",
+        f"optional parts: {', '.join(f'{name} {of(name)}' for name in OPTIONAL)}",
     ]
 
 
