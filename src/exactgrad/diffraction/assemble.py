@@ -24,7 +24,7 @@ from exactgrad.diffraction.settings import Settings
 from exactgrad.diffraction.settings_beam import BeamSettings
 from exactgrad.diffraction.settings_crystal import CrystalSettings, cell_and_setting
 from exactgrad.diffraction.structure_factors import StructureFactors
-from exactgrad.errors import FormatError, InputError
+from exactgrad.errors import FormatError, InputError, require_range
 from exactgrad.files import read_text
 
 DEFAULT_DOMAINS = 10
@@ -90,6 +90,7 @@ def settings_of(given: Given) -> Settings:
     inherit(given)
     convention = convention_of(given)
     wavelength = given.get("wavelength", crystals.ANGSTROM)
+    require_range(given.spelled.get("wavelength", "-lambda"), wavelength / crystals.ANGSTROM, "A", low=1e-3, high=1e4)
     crystal = crystal_of(given, convention, wavelength)
     longest = float((np.array(crystal.cells) * _edges(crystal.crystal().lattice)).max())
     factors, unlisted = structure_factors_of(given, min(crystal.cells) <= 2)

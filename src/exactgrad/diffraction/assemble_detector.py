@@ -173,6 +173,7 @@ def placement_of(given: Given, convention: Convention, size_f: float, size_s: fl
         rotation_rad=tuple(given.get(f"rot{axis}", 0.0) for axis in "xyz"),
         twotheta_rad=given.get("twotheta", 0.0),
         origin=None if origin is None else np.array(origin),
+        middle_m=(size_f / 2, size_s / 2),
     )
 
 

@@ -103,6 +103,13 @@ class Placement:
     twotheta_rad : float
     origin : ndarray, or None
         Outer corner of the first pixel at rest, instead of position and distance (pivot "sample").
+    shift_m : (float, float, float)
+        Along the fixed x, y, z, after all turns.
+    panel_shift_m, panel_turn_rad : (float, float, float)
+        Of this panel alone, along and about (as a rotation vector) its own fast and slow axis and normal, after all
+        else.
+    middle_m : (float, float)
+        (F, S) of the point that a panel's own turn keeps.
     """
 
     beam: np.ndarray
@@ -118,6 +125,10 @@ class Placement:
     rotation_rad: tuple[float, float, float] = (0.0, 0.0, 0.0)
     twotheta_rad: float = 0.0
     origin: Any = None
+    shift_m: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    panel_shift_m: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    panel_turn_rad: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    middle_m: tuple[float, float] = (0.0, 0.0)
 
     def place(self, **rest: Any) -> Detector:
         """Return the detector where it stands; `rest` goes to `Detector` (pixel_m, pixels, ...).
@@ -143,8 +154,17 @@ class Placement:
             f, s = self.position_at("near")
             close = self.distance_m if self.distance_is_close else cosine * self.distance_m
             origin = turn @ (close * self.normal - f * self.fast - s * self.slow)
+        if any((*self.shift_m, *self.panel_shift_m, *self.panel_turn_rad)):
+            frame, own = np.stack([fast, slow, normal], axis=1), maps.exp(np.array(self.panel_turn_rad))
+            origin = origin + np.array(self.shift_m) + frame @ self.lever(own)
+            fast, slow, normal = (frame @ own).T
         nominal = float(origin @ normal) / cosine if cosine else along
         return Detector(origin=origin, fast=fast, slow=slow, normal=normal, beam=self.beam, distance_m=nominal, **rest)
+
+    def lever(self, own: np.ndarray) -> np.ndarray:
+        """Return how far a panel's shift and its turn `own` move its origin, in its axes, shape (3,)."""
+        middle = np.array([*self.middle_m, 0.0])
+        return np.array(self.panel_shift_m) + middle - own @ middle
 
     def tilt(self) -> np.ndarray:
         """Return the rotation about x, then y, then z."""

@@ -40,6 +40,7 @@ def entries() -> Iterator[Entry]:
     yield Entry("twotheta", "deg", DEGREE, *place, "swing of the detector, after its turns", aliases)
     for i, axis in enumerate("xyz"):
         yield Entry(f"pix0_{axis}", "m", 1.0, *_origin(i), f"{axis} of the first pixel's outer corner at rest")
+    yield from _panel_entries()
     yield from _sensor_entries()
     yield Entry(
         "water",
@@ -53,6 +54,23 @@ def entries() -> Iterator[Entry]:
         1e6,
         moves_spots=False,
     )
+
+
+def _panel_entries() -> Iterator[Entry]:
+    for i, axis in enumerate("xyz"):
+        place = (*field("detector.placement.shift_m", i), _placed(Change(shift_m=_unit(i))))
+        name, meaning = f"detector_shift_{axis}", f"shift of the detector along the fixed {axis}"
+        yield Entry(name, "mm", MM, *place, meaning, ((f"{name}_mm", "mm", MM),), -1e6, 1e6)
+    for i, axis in enumerate(("fast", "slow", "normal")):
+        place = (*field("detector.placement.panel_shift_m", i), _placed(Change(panel_shift_m=_unit(i))))
+        name, meaning = (
+            f"panel_shift_{axis}",
+            f"shift of the panel along its own {axis} axis".replace("normal axis", "normal"),
+        )
+        yield Entry(name, "mm", MM, *place, meaning, ((f"{name}_mm", "mm", MM),), -1e6, 1e6)
+        place = (*field("detector.placement.panel_turn_rad", i), _placed(Change(panel_turn_rad=_unit(i))))
+        name, meaning = f"panel_rot_{axis}", meaning.replace("shift of the panel along", "turn of the panel about")
+        yield Entry(name, "deg", DEGREE, *place, meaning, ((f"{name}_deg", "deg", DEGREE),), -180.0, 180.0)
 
 
 def _sensor_entries() -> Iterator[Entry]:

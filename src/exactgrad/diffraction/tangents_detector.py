@@ -28,6 +28,9 @@ class Change:
     rotation_rad: tuple[float, float, float] = (0.0, 0.0, 0.0)
     twotheta_rad: float = 0.0
     origin: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    shift_m: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    panel_shift_m: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    panel_turn_rad: tuple[float, float, float] = (0.0, 0.0, 0.0)
 
 
 def moved(placement: Placement, change: Change) -> Movement:
@@ -57,6 +60,14 @@ def moved(placement: Placement, change: Change) -> Movement:
             close, by_close = _close(p, change, cosine, facing)
             origin = turn @ (close * p.normal - f * p.fast - s * p.slow)
             by_origin = np.cross(turning, origin) + by_close * normal - sideways
+    frame, by_frame = np.stack([fast, slow, normal], axis=1), np.stack(list(axes.values()), axis=1)
+    turned, turning = np.array(p.panel_turn_rad), np.array(change.panel_turn_rad)
+    own, by_own = maps.exp(turned), maps.dexp(turned, turning)
+    lever, by_lever = p.lever(own), np.array(change.panel_shift_m) - by_own @ np.array([*p.middle_m, 0.0])
+    origin = origin + np.array(p.shift_m) + frame @ lever
+    by_origin = by_origin + np.array(change.shift_m) + by_frame @ lever + frame @ by_lever
+    axes = dict(zip(axes, (by_frame @ own + frame @ by_own).T, strict=True))
+    normal = frame @ own[:, 2]
     if not cosine:  # only from -close_distance: the beam runs along the sensor
         return Movement(origin=by_origin, distance_m=change.distance_m, **axes)
     by_height = float(by_origin @ normal + origin @ axes["normal"])
