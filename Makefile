@@ -54,6 +54,7 @@ warm: .venv/installed-test
 
 docs: .venv/installed-test
 	$(BIN)/python docs/generate.py
+	$(BIN)/python docs/traces/generate.py
 	$(BIN)/python -m mkdocs build --strict
 
 bench: .venv/installed-test

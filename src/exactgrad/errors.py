@@ -23,9 +23,20 @@ class CheckFailed(ExactgradError):
 
 
 class InputError(ExactgradError):
-    """The user's input is wrong: one line, exit code 2, nothing written."""
+    """The user's input is wrong: one line, exit code 2, nothing written.
+
+    What a message quotes of a file may hold anything; what cannot be printed on the line is replaced.
+
+    Examples
+    --------
+    >>> print(InputError("SIZE1=4\\nSIZE2=\\x1b[2J: a whole number is needed"))
+    SIZE1=4 SIZE2=?[2J: a whole number is needed
+    """
 
     exit_code = 2
+
+    def __init__(self, message: object = "") -> None:
+        super().__init__("".join(c if c.isprintable() else " " if c.isspace() else "?" for c in str(message)))
 
 
 class FormatError(InputError):

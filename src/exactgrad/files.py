@@ -177,7 +177,7 @@ def read_hdf5(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
         As `open_guarded`.
     """
     _check_seal(Path(path))
-    with open_guarded(path) as handle, _damage_told(path):
+    with open_guarded(path) as handle, damage_told(path):
         arrays = {name: item[()] for name, item in _objects(path, handle) if getattr(item, "shape", None) is not None}
         for name in handle.attrs:
             if handle.attrs.get_id(name).get_storage_size() > HDF5_ATTRIBUTE_LIMIT_BYTES:
@@ -201,7 +201,8 @@ def _check_seal(path: Path) -> None:
 
 
 @contextlib.contextmanager
-def _damage_told(path: Path) -> Iterator[None]:
+def damage_told(path: Path) -> Iterator[None]:
+    """Turn what the HDF5 library says of a damaged file, while it is read, into a `FormatError`."""
     try:
         yield
     except (OSError, RuntimeError, KeyError, ValueError, TypeError) as error:
@@ -209,12 +210,17 @@ def _damage_told(path: Path) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def open_guarded(path: Path, limit_bytes: int = HDF5_LIMIT_BYTES) -> Iterator[Any]:
+def open_guarded(
+    path: Path,
+    limit_bytes: int = HDF5_LIMIT_BYTES,
+    more_filters: Callable[[int, tuple[int, ...]], bool] | None = None,
+) -> Iterator[Any]:
     """Open an HDF5 file for reading after every object in it was found harmless.
 
     Refused: links that are not hard links, external or virtual storage, reference, object and variable-length types,
     filters other than gzip, lzf, shuffle and fletcher32, more than 100 000 objects, more declared bytes than
-    `limit_bytes`, and datasets that claim more than 1000 times their stored bytes.
+    `limit_bytes`, and datasets that claim more than 1000 times their stored bytes. `more_filters` is asked about any
+    other filter, by its number and its values.
 
     Raises
     ------
@@ -235,22 +241,26 @@ def open_guarded(path: Path, limit_bytes: int = HDF5_LIMIT_BYTES) -> Iterator[An
     except OSError as error:
         raise FormatError(f"{path}: not a readable HDF5 file ({' '.join(str(error).split())[:120]})") from error
     with handle:
-        with _damage_told(path):
-            _check_objects(path, handle, limit_bytes)
+        with damage_told(path):
+            _check_objects(path, handle, limit_bytes, more_filters or _no_more)
         yield handle
 
 
-def _check_objects(path: Path, root: Any, limit_bytes: int) -> None:
+def _no_more(number: int, values: tuple[int, ...]) -> bool:
+    return False
+
+
+def _check_objects(path: Path, root: Any, limit_bytes: int, more: Callable[[int, tuple[int, ...]], bool]) -> None:
     import h5py
 
     declared, stored = 0, 0
     for name, item in _objects(path, root):
         if isinstance(item, h5py.Dataset):
-            declared += _check_dataset(path, item)
+            declared += check_dataset(path, item, more)
             stored += item.id.get_storage_size()
             if declared > limit_bytes:
                 raise RefusedFile(f"{path}: declares more than {limit_bytes} bytes")
-            _check_expansion(path, f"all up to {name}", declared, stored)
+            check_expansion(path, f"all up to {name}", declared, stored)
 
 
 def _objects(path: Path, root: Any) -> Iterator[tuple[str, Any]]:
@@ -278,22 +288,25 @@ def _objects(path: Path, root: Any) -> Iterator[tuple[str, Any]]:
             yield prefix + key, item
 
 
-def _check_dataset(path: Path, dataset: Any) -> int:
+def check_dataset(path: Path, dataset: Any, more: Callable[[int, tuple[int, ...]], bool] = _no_more) -> int:
+    """Return the bytes that a dataset declares, after it was found harmless; raises `RefusedFile`."""
     plain = dataset.id.get_create_plist()
     if dataset.is_virtual or plain.get_external_count():
         raise RefusedFile(f"{path}: {dataset.name} is stored outside the file")
     if dataset.dtype.hasobject:
         raise RefusedFile(f"{path}: {dataset.name} holds references, objects or variable-length values")
     allowed = {1, 2, 3, 32000}  # deflate, shuffle, fletcher32, lzf
-    if any(plain.get_filter(i)[0] not in allowed for i in range(plain.get_nfilters())):
+    filters = [plain.get_filter(i) for i in range(plain.get_nfilters())]
+    if any(number not in allowed and not more(number, values) for number, _, values, _ in filters):
         raise RefusedFile(f"{path}: {dataset.name} uses a compression that is not read (gzip and lzf are)")
     values = max(int(dataset.size or 0), math.prod(dataset.chunks or (0,)))  # a chunk is read whole
     nbytes = values * dataset.dtype.itemsize
-    _check_expansion(path, dataset.name, nbytes, dataset.id.get_storage_size())
+    check_expansion(path, dataset.name, nbytes, dataset.id.get_storage_size())
     return nbytes
 
 
-def _check_expansion(path: Path, name: str, nbytes: int, stored: int) -> None:
+def check_expansion(path: Path, name: str, nbytes: int, stored: int) -> None:
+    """Raise `RefusedFile` if what is declared is too much more than what is stored."""
     if nbytes > HDF5_EXPANSION_FREE_BYTES and nbytes > HDF5_EXPANSION_LIMIT * max(stored, 1):
         raise RefusedFile(f"{path}: {name} claims {nbytes} bytes but stores {stored}")
 

@@ -12,9 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from exactgrad.cli.main import main
+from exactgrad.core.job_file import JOB_LIMIT_BYTES
 from exactgrad.errors import FormatError, InputError, RefusedFile
 from exactgrad.pulses.design import design
-from exactgrad.pulses.job import JOB_LIMIT_BYTES, Job, check_job, read_job
+from exactgrad.pulses.job import Job, check_job, read_job
 from exactgrad.pulses.problem import PulseProblem
 
 GOOD = {

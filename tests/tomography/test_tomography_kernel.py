@@ -125,7 +125,7 @@ def matrices(projector: Projector, n: int) -> tuple[np.ndarray, np.ndarray]:
     for pixel in np.ndindex(projector.geometry.projection_shape):
         image = projector.image()
         projector.segments(image)[pixel] = 1.0
-        rows.append(projector._back_project(n, image)[:, projector.geometry.segments - 1])
+        rows.append(projector._back_project(n, image, projector.whole)[1][:, projector.geometry.segments - 1])
     return np.array(columns).T, np.array(rows)
 
 
@@ -139,6 +139,35 @@ def test_the_transpose_is_the_transpose_entry_by_entry(seed: int) -> None:
         assert expected.any()
         assert np.abs(forward - expected).max() <= 1e-13
         assert np.abs(back - forward).max() <= 1e-15
+
+
+@pytest.mark.parametrize("name", ["uniaxial", "zonal"])
+@pytest.mark.parametrize("integration", ["midpoint", "mean"])
+def test_slabs_together_are_the_whole(name: str, integration: str) -> None:
+    """However the volume is cut, each voxel's gradient has the same bits: threads may share it."""
+    problem = small_problem(3, model=name, integration=integration, n=7)
+    rows, rng = problem.rows(problem.start(1)), np.random.default_rng(0)
+    for n in range(7):
+        image = problem._cotangent(np.ones((6, 5)), rng.normal(size=(6, 5, 5)))
+        whole = np.zeros(rows.shape)
+        problem.projector.backward(problem.model, rows, n, image, whole)
+        for count in (2, 3, 9):
+            parts = np.zeros(rows.shape)
+            for slab in problem.projector.slabs(count):
+                problem.projector.backward(problem.model, rows, n, image, parts, slab)
+            assert np.abs(parts - whole).max() <= (0.0 if name == "uniaxial" else 1e-14 * np.abs(whole).max())
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 4, 50])
+def test_slabs_are_balanced_and_leave_nothing_out(count: int) -> None:
+    mask = np.zeros((9, 4, 4), bool)
+    mask[2:4] = mask[7] = True
+    projector = Projector(small_geometry(0, volume_shape=mask.shape), mask)
+    slabs = projector.slabs(count)
+    assert len(slabs) <= count and [slab[0] for slab in slabs[1:]] == [slab[1] for slab in slabs[:-1]]
+    assert (slabs[0][0], slabs[-1][1]) == (0, 9)
+    if count == 3:
+        assert [int(mask[slice(*slab)].sum()) for slab in slabs] == [16, 16, 16]
 
 
 def test_the_transpose_by_inner_products() -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 import pytest
@@ -15,24 +14,12 @@ from exactgrad.errors import InputError
 from exactgrad.kernels import threads
 from exactgrad.tomography import model
 from exactgrad.tomography import problem as problem_module
+from exactgrad.tomography.configurations import CASES, PRIOR
 from exactgrad.tomography.dataset import Dataset
 from exactgrad.tomography.geometry import Geometry
 from exactgrad.tomography.problem import TomographyProblem
-from exactgrad.tomography.regularisation import Regularisation
 from exactgrad.tomography.sphere import angles_from_axis
 
-PRIOR = Regularisation(
-    smooth={"axis": 0.3, "B": 0.2, "A": 0.5}, delta={"B": 0.4, "A": 2.0}, ridge={"B": 0.1}, positive={"A": 1.0}
-)
-CASES: dict[str, dict[str, Any]] = {
-    "note": {},
-    "note with a prior": {"e0": 0.1, "regularisation": PRIOR},
-    "poisson, means, Ewald": {"cost": "poisson", "integration": "mean", "two_theta": 0.2},
-    "gaussian, full circle": {"cost": "gaussian", "detector_angles": np.arange(7) * 2 * np.pi / 7},
-    "axis alone": {"free": ("axis",), "regularisation": PRIOR},
-    "zonal": {"model": "zonal", "regularisation": Regularisation(smooth={"a": 0.3, "axis": 0.1})},
-    "tensor": {"model": "tensor", "cost": "gaussian", "regularisation": Regularisation(smooth={"T": 0.3})},
-}
 each = pytest.mark.parametrize("options", CASES.values(), ids=CASES)
 
 

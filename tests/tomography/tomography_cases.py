@@ -1,4 +1,4 @@
-"""Small scans that the tests share, and the golden sets."""
+"""The golden sets, and small scans that the package verifies itself with."""
 
 from __future__ import annotations
 
@@ -7,45 +7,16 @@ from typing import Any
 
 import h5py
 import numpy as np
-from scipy.spatial.transform import Rotation
 
+from exactgrad.tomography.configurations import small_geometry, small_problem
 from exactgrad.tomography.dataset import Dataset
 from exactgrad.tomography.geometry import Geometry
-from exactgrad.tomography.problem import TomographyProblem
+
+__all__ = ["FIELDS", "fields_of", "golden_mumott", "golden_plain", "small_geometry", "small_problem"]
 
 GOLDEN = Path(__file__).parent.parent / "data" / "golden_tomography"
 FIELDS = ("A", "B", "theta_op", "phi_op")
 FRAME = ("p_direction_0", "j_direction_0", "k_direction_0", "detector_direction_origin")
-
-
-def small_geometry(seed: int = 0, n: int = 4, **options: Any) -> Geometry:
-    """Random rotations and offsets so large that rays run past, half outside and through the volume."""
-    rng = np.random.default_rng(seed)
-    given = {
-        "rotation": Rotation.random(n, random_state=seed).as_matrix(),
-        "projection_shape": (6, 5),
-        "volume_shape": (4, 5, 3),
-        "detector_angles": (np.arange(5) + 0.5) * np.pi / 5,
-        "j_offset": rng.uniform(-1.5, 1.5, n),
-        "k_offset": rng.uniform(-1.5, 1.5, n),
-    }
-    return Geometry(**{**given, **options})
-
-
-def small_problem(seed: int = 0, **options: Any) -> TomographyProblem:
-    """Noisy float32 data with a NaN, weights with zeros, transmission and a ragged mask."""
-    names = ("integration", "two_theta", "detector_angles", "rotation", "n", "projection_shape", "volume_shape")
-    geometry = small_geometry(seed, **{name: options.pop(name) for name in names if name in options})
-    rng = np.random.default_rng(seed)
-    empty = Dataset(geometry, np.zeros((geometry.projections, *geometry.projection_shape, geometry.segments)))
-    whole = TomographyProblem(empty)
-    truth = whole.predict(whole.start(99))
-    through = rng.uniform(0.3, 1.0, truth.shape[:3])
-    data = (rng.poisson(truth * 20) / 20 * through[..., None]).astype(np.float32)
-    data[0, 0, 0, 0] = np.nan
-    weights = rng.uniform(0, 2, truth.shape) * (rng.random(truth.shape) > 0.1)
-    mask = options.pop("mask", rng.random(geometry.volume_shape) > 0.15)
-    return TomographyProblem(Dataset(geometry, data, weights, through), mask=mask, **options)
 
 
 def golden_plain(name: str) -> tuple[Dataset, dict[str, np.ndarray]]:

@@ -74,6 +74,7 @@ from exactgrad.diffraction.kernel import (
     fractional,
     load_pixels,
     nearest,
+    of_source,
     offsets,
     sample_of,
     scatter,
@@ -522,8 +523,8 @@ def reverse(
     """Make the image and add the derivative of sum(weight x mean) by every number.
 
     weight (n,): of each pixel. `slow` ... `mean`: as `kernel.detector_image`. by_g (GEOMETRY,), by_sources (S, 2) for
-    1/wavelength and share, by_lattices (M, 9), by_n (3,), by_form (6,) for B B', by_table (H K L,) or of no size if
-    not wanted, by_default (1,): added to.
+    1/wavelength and share, by_lattices (M, 9), by_n (3,), by_form (6,) for B B', by_table as `table`, or of no
+    size if not wanted, by_default (1,): added to.
     """
     lane, numbers, g = np.zeros(LANES * ALL_ROWS), g, as_tuple(g, GEOMETRY)
     cells, form = as_tuple(cells, 3), as_tuple(form, 9)
@@ -543,16 +544,17 @@ def reverse(
                 scatter(lane, width, source)
                 weigh(lane, width, g, source)
                 clear_sums(lane, width)
+                listed, by_listed = of_source(table, sides, j), of_source(by_table, sides, j)
                 for m in range(lattices.shape[0]):
                     lattice = as_tuple(lattices[m], 9)
                     slopes(
-                        lane, width, lattice, shape, cells, form, table, lowest, sides, default, interpolate
+                        lane, width, lattice, shape, cells, form, listed, lowest, sides, default, interpolate
                     )  # fmt: skip
-                    if by_table.size or not table.size:
-                        by_factors(lane, width, lattice, table, sides, default, by_table, by_default)
+                    if by_listed.size or not listed.size:
+                        by_factors(lane, width, lattice, listed, sides, default, by_listed, by_default)
                     add_slopes(lane, width, lattice)
-                    if interpolate and table.size:
-                        add_factor_slopes(lane, width, lattice, table, sides)
+                    if interpolate and listed.size:
+                        add_factor_slopes(lane, width, lattice, listed, sides)
                     by_lattice(lane, width, by_lattices[m])
                     if shape == SQUARE:
                         by_cells(lane, width, by_n)
@@ -709,8 +711,8 @@ def forward(
     """Make the image and its derivative by each of K parameters.
 
     dg (K, GEOMETRY), dsources (K, S, 2), dlattices (L, M, 9) with the row of each parameter in lattice_of (K,), dn
-    (K, 3), dform (K, 6), dtable (T, H K L) with the row of each in table_of (K,), ddefault (K,): how the numbers move.
-    mean (n,) and dmean (K, n): out. The rest: as `kernel.detector_image`.
+    (K, 3), dform (K, 6), dtable (T, table.size) with the row of each in table_of (K,), ddefault (K,): how the numbers
+    move. mean (n,) and dmean (K, n): out. The rest: as `kernel.detector_image`.
     """
     count = dg.shape[0]
     lane, out = np.zeros(LANES * ALL_ROWS), np.empty((count, LANES))
@@ -742,14 +744,15 @@ def forward(
                 scatter(lane, width, source)
                 clear_sums(lane, width)
                 sums[:] = 0.0
+                listed = of_source(table, sides, j)
                 for m in range(lattices.shape[0]):
                     lattice = as_tuple(lattices[m], 9)
                     slopes(
-                        lane, width, lattice, shape, cells, form, table, lowest, sides, default, interpolate
+                        lane, width, lattice, shape, cells, form, listed, lowest, sides, default, interpolate
                     )  # fmt: skip
                     add_slopes(lane, width, lattice)
-                    if interpolate and table.size:
-                        add_factor_slopes(lane, width, lattice, table, sides)
+                    if interpolate and listed.size:
+                        add_factor_slopes(lane, width, lattice, listed, sides)
                     for k in range(count):
                         if lattice_of[k] >= 0:
                             push_lattice(lane, width, dlattices[lattice_of[k], m], sums[k])
@@ -757,7 +760,8 @@ def forward(
                             push_shape(lane, width, shape, dn[k], dform[k], sums[k])
                         if weighted[k] > 0.0:
                             dt = dtable[table_of[k]] if table_of[k] >= 0 else nothing
-                            push_factors(lane, width, lattice, table.size > 0, sides, dt, ddefault[k], sums[k])
+                            dt = of_source(dt, sides, j)
+                            push_factors(lane, width, lattice, listed.size > 0, sides, dt, ddefault[k], sums[k])
                 for k in range(count):
                     push_collected(lane, width, g, source, dg[k], dsources[k, j], moved[k], sums[k], out[k])
                 collect(lane, width, g, source)

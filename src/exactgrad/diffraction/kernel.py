@@ -172,6 +172,14 @@ def tophat_spots(lane, width, m, form):
 
 
 @scalar
+def of_source(table, sides, source):
+    """A source's own part of the table, or all of it where the sources share one."""
+    entries = np.int64(sides[0] * sides[1] * sides[2])
+    first = source * entries if table.size > entries else 0
+    return table[first : first + entries]
+
+
+@scalar
 def find_places(lane, width, lowest, sides):
     """Leave each lane's place in the table (h slowest) in the row of h; -1 outside it."""
     for i in range(width):
@@ -284,7 +292,8 @@ def diffracted(q, lattices, shape, cells, form, table, lowest, sides, default, i
     """Sum of F^2 L^2 over the lattices, for every sample.
 
     q (n, 3): scattering vectors. lattices (M, 9): rows a, b, c. shape: of `SQUARE`...; cells (3,) for the square,
-    form (9,) for the others. table (H K L,) or of no size, lowest (3,), sides (3,), default: F. total (n,): out.
+    form (9,) for the others. table (H K L,) or of no size, lowest (3,), sides (3,), default: F; total (n,): out.
+    Where sources come in, the table may be (S H K L,), each source's own.
     """
     lane, cells, form = np.empty(LANES * ROWS), as_tuple(cells, 3), as_tuple(form, 9)
     for start in range(0, q.shape[0], LANES):
@@ -427,8 +436,9 @@ def detector_image(
             for j in range(sources.shape[0]):
                 source = as_tuple(sources[j], SOURCE)
                 scatter(lane, width, source)
+                listed = of_source(table, sides, j)
                 add_lattices(
-                    lane, width, lattices, shape, cells, form, table, lowest, sides, default, interpolate
+                    lane, width, lattices, shape, cells, form, listed, lowest, sides, default, interpolate
                 )  # fmt: skip
                 collect(lane, width, g, source)
         for i in range(width):

@@ -15,6 +15,7 @@ Source: the nanoBragg program (Holton, github bl831/nanoBragg, 2026), with its e
 from __future__ import annotations
 
 from itertools import product
+from typing import Any
 
 import numpy as np
 
@@ -62,7 +63,7 @@ def pixel_photons(scene: Scene, slow: np.ndarray, fast: np.ndarray) -> np.ndarra
         x = position(scene, slow, fast, layer, sub_slow, sub_fast)
         for source in range(beam.sources):
             q = scattering_vector(direction(x), beam.directions[source], beam.wavelengths_m[source])
-            scattered = np.where(seen(scene, q), diffracted(scene, lattices, q), 0.0) + water(scene)
+            scattered = np.where(seen(scene, q), diffracted(scene, lattices, q, source), 0.0) + water(scene)
             scattered *= corrections(scene, scene.per_sample, x, layer, source)
             mean += shares[source] * scattered
     mean /= detector.oversample**2
@@ -82,14 +83,20 @@ def samples(detector: Detector) -> product:
 def position(scene: Scene, slow: np.ndarray, fast: np.ndarray, layer: int, sub_slow: int, sub_fast: int) -> np.ndarray:
     """Return the lab positions, shape (n, 3), of one sub-pixel of each pixel, at the front of a layer."""
     detector = scene.detector
-    step = detector.pixel_m / detector.oversample
-    f = step * (fast * detector.oversample + sub_fast + 0.5)
-    s = step * (slow * detector.oversample + sub_slow + 0.5)
+    f, s = on_sensor(detector, slow, fast, sub_slow, sub_fast)
     depth = layer * detector.layer_m
     if detector.curved and not scene.c_compat:
         return curved_position(detector, f, s, depth)
     flat = detector.origin + depth * detector.normal + f[:, None] * detector.fast + s[:, None] * detector.slow
     return c_curved_position(detector, flat) if detector.curved else flat
+
+
+def on_sensor(
+    detector: Detector, slow: np.ndarray, fast: np.ndarray, sub_slow: int, sub_fast: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return F and S in metres, shape (n,) each, of one sub-pixel of each pixel."""
+    step = detector.pixel_m / detector.oversample
+    return step * (fast * detector.oversample + sub_fast + 0.5), step * (slow * detector.oversample + sub_slow + 0.5)
 
 
 def curved_position(detector: Detector, f: np.ndarray, s: np.ndarray, depth: float) -> np.ndarray:
@@ -131,12 +138,12 @@ def seen(scene: Scene, q: np.ndarray) -> np.ndarray:
 # -- crystal ----------------------------------------------------------------------------------------------------------
 
 
-def diffracted(scene: Scene, lattices: np.ndarray, q: np.ndarray) -> np.ndarray:
+def diffracted(scene: Scene, lattices: np.ndarray, q: np.ndarray, source: int = 0) -> np.ndarray:
     """Return F^2 L^2 in electrons^2, shape (n,), the mean over phi steps and domains."""
-    total = np.zeros(len(q))
+    total, factors = np.zeros(len(q)), scene.structure_factors.of_source(source)
     for lattice in lattices:
         h = miller(lattice, q)
-        total += (scene.structure_factors.at(h) * lattice_factor(scene.crystal, h - nearest(h))) ** 2
+        total += (factors.at(h) * lattice_factor(scene.crystal, h - nearest(h))) ** 2
     return total / len(lattices)
 
 
@@ -208,7 +215,7 @@ def water(scene: Scene) -> float:
 # -- detector ---------------------------------------------------------------------------------------------------------
 
 
-def corrections(scene: Scene, names: tuple[str, ...], x: np.ndarray, layer: int, source: int) -> np.ndarray:
+def corrections(scene: Scene, names: tuple[str, ...], x: np.ndarray, layer: Any, source: int) -> np.ndarray:
     """Return the product of the named factors, shape (n,), for rays caught at `x` in a layer."""
     product_of = np.ones(len(x))
     if "solid angle" in names:
@@ -242,7 +249,7 @@ def polarization(scene: Scene, d: np.ndarray, source: int) -> np.ndarray:
     return 0.5 * (1.0 + (d @ beam.directions[source]) ** 2 - beam.kahn * ((d @ e) ** 2 - (d @ b) ** 2))
 
 
-def capture(scene: Scene, cosine: np.ndarray, layer: int) -> np.ndarray:
+def capture(scene: Scene, cosine: np.ndarray, layer: Any) -> np.ndarray:
     """Return the share of the rays that a layer absorbs, exp(-t u) - exp(-(t + 1) u) with u = mu dt/cos, shape (n,)."""
     detector = scene.detector
     if detector.thickness_m == 0:

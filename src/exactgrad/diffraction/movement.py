@@ -31,7 +31,7 @@ class Movement:
     wavelengths_m, shares : ndarray, shape (S,), or None
         Of the sources; `shares` of the weights that sum to one (the C program ignores weights: None).
     kahn, fluence, water_m : float
-    table : ndarray, shape (H, K, L), or None
+    table : ndarray, shape (H, K, L) or (S, H, K, L), or None
         Of the structure factors.
     default : float
         Of the structure factor of every reflection that is not in the table.

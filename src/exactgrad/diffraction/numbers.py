@@ -37,7 +37,7 @@ class Numbers:
     shape: int
     cells: np.ndarray  # (3,)
     form: np.ndarray  # (9,)
-    table: np.ndarray  # (H K L,)
+    table: np.ndarray  # (H K L,), or (S H K L,) with each source's own
     lowest: np.ndarray  # (3,)
     sides: np.ndarray  # (3,)
     default: float
@@ -61,7 +61,7 @@ def numbers_of(scene: Scene, names: tuple[str, ...]) -> Numbers:
         form=spot_form(crystal).ravel(),
         table=np.ascontiguousarray(factors.table).ravel(),
         lowest=factors.lowest.astype(np.float64),
-        sides=np.array(factors.table.shape, dtype=np.float64),
+        sides=np.array(factors.sides, dtype=np.float64),
         default=float(factors.default),
         interpolate=int(factors.interpolate),
     )
@@ -149,7 +149,7 @@ class Tangents:
     lattices, lattice_of : ndarray, shape (L, M, 9) and (K,)
         The row of the first that a parameter moves, or -1.
     cells, metric : ndarray, shape (K, 3) and (K, 6)
-    table, table_of, default : ndarray, shape (T, H K L), (K,) and (K,)
+    table, table_of, default : ndarray, shape (T, H K L) or (T, S H K L), (K,) and (K,)
     photons, c_water : ndarray, shape (K,)
         Of r_e^2 fluence, and of the C program's own water.
     """

@@ -64,14 +64,17 @@ def _put_default(settings: Settings, _: Any, value: float) -> Settings:
 
 
 def _move_default(settings: Settings, _: Any) -> Movement:
-    table = None if settings.unlisted is None else settings.unlisted.astype(np.float64)
+    table = None
+    if settings.unlisted is not None:
+        table = np.broadcast_to(settings.unlisted.astype(np.float64), settings.structure_factors.table.shape)
     return Movement(default=1.0, table=table)
 
 
 def _pull_default(settings: Settings, _: Any, cotangent: Movement) -> float:
     if settings.unlisted is None:
         return cotangent.default
-    return cotangent.default + float(cotangent.table.reshape(settings.unlisted.shape)[settings.unlisted].sum())
+    table = cotangent.table.reshape(settings.structure_factors.table.shape)
+    return cotangent.default + float(table[..., settings.unlisted].sum())
 
 
 def _table(settings: Settings) -> np.ndarray:
@@ -81,9 +84,11 @@ def _table(settings: Settings) -> np.ndarray:
 
 
 def _place(settings: Settings, hkl: tuple[int, ...]) -> tuple[int, ...]:
-    place = tuple(int(i) for i in np.array(hkl) - settings.structure_factors.lowest)
-    if any(not 0 <= i < side for i, side in zip(place, _table(settings).shape, strict=True)):
-        name = f"F[{','.join(map(str, hkl))}]"
+    name, factors = f"F[{','.join(map(str, hkl))}]", settings.structure_factors
+    if _table(settings).ndim == 4:
+        raise InputError(f"{name}: each source has its own structure factors; name F, the tables of all")
+    place = tuple(int(i) for i in np.array(hkl) - factors.lowest)
+    if any(not 0 <= i < side for i, side in zip(place, factors.sides, strict=True)):
         raise InputError(f"{name}: not in the table of structure factors; default_F stands for it")
     return place
 

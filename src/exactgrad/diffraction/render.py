@@ -94,9 +94,10 @@ def fused(scene: Scene) -> Pixels:
     return pixels
 
 
-def lattice_sum(scene: Scene) -> Sum:
+def lattice_sum(scene: Scene, source: int = 0) -> Sum:
     """Return the function that takes q, shape (n, 3), to F^2 L^2, shape (n,): the mean over phi steps and domains."""
-    numbers = numbers_of(scene, ())
+    table = np.ascontiguousarray(scene.structure_factors.of_source(source).table).ravel()
+    numbers = replace(numbers_of(scene, ()), table=table)
     arguments, scale = numbers.crystal(), sum_scale(scene.crystal)
 
     def total(q: np.ndarray) -> np.ndarray:
@@ -191,7 +192,8 @@ def sums_of(factors: list[list[Factor]], pixels: int) -> list[np.ndarray]:
 
 def staged(scene: Scene) -> Pixels:
     """Return the function that takes pixels to what they see, by the model's stages around the sum over lattices."""
-    total, shares = lattice_sum(scene), shares_of(scene)
+    shares = shares_of(scene)
+    totals = [lattice_sum(scene, source) for source in range(shares.size if scene.structure_factors.tables > 1 else 1)]
     of_ray = tuple(name for name in scene.per_sample if name != "polarization")
     of_source = tuple(name for name in scene.per_sample if name == "polarization")
 
@@ -202,7 +204,7 @@ def staged(scene: Scene) -> Pixels:
             d, factors = model.direction(x), model.corrections(scene, of_ray, x, layer, 0)
             for source, share in enumerate(shares):
                 q = model.scattering_vector(d, scene.beam.directions[source], scene.beam.wavelengths_m[source])
-                scattered = np.where(model.seen(scene, q), total(q), 0.0) + model.water(scene)
+                scattered = np.where(model.seen(scene, q), totals[source % len(totals)](q), 0.0) + model.water(scene)
                 mean += share * scattered * factors * model.corrections(scene, of_source, x, layer, source)
 
     return pixels

@@ -39,7 +39,8 @@ class Scene:
     Raises
     ------
     InputError
-        If a value is out of its range, or correct physics is asked for with a factor taken once a pixel.
+        If a value is out of its range, the structure factors are for another number of sources, or correct physics is
+        asked for with a factor taken once a pixel.
     """
 
     crystal: Crystal
@@ -58,6 +59,9 @@ class Scene:
         if not set(given) <= set(FACTORS) or (not self.c_compat and set(given) != set(FACTORS)):
             raise InputError(f"scene.per_sample = {given}: must be {FACTORS}, or some of them with c_compat")
         object.__setattr__(self, "per_sample", given)
+        if self.structure_factors.tables not in (1, self.beam.sources):
+            counts = f"{self.structure_factors.tables} tables for {self.beam.sources} sources"
+            raise InputError(f"structure_factors: {counts}; one for all or one for each is needed")
 
     @property
     def steps(self) -> int:

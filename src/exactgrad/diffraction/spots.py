@@ -164,7 +164,7 @@ def _candidates(scene: Scene) -> Iterator[np.ndarray]:
     low, high = -reach, reach
     if factors.default == 0:
         low = np.maximum(low, factors.lowest)
-        high = np.minimum(high, factors.lowest + np.array(factors.table.shape) - 1)
+        high = np.minimum(high, factors.lowest + np.array(factors.sides) - 1)
     sides = [int(side) for side in np.maximum(high - low + 1, 0)]
     box = sides[0] * sides[1] * sides[2]
     if box > MOST_INDICES:
@@ -256,7 +256,7 @@ class _Sweep:
                 error[place], position[place] = excess[top], pixel[top]
         kept = brightest > 0
         partiality /= self.turns.shape[0] * self.turns.shape[1]
-        f = self.scene.structure_factors.nearest(hkl)
+        f = self.scene.structure_factors.of_source(0).nearest(hkl)
         spacing = 1 / np.sqrt((r * r).sum(axis=1)) / ANGSTROM
         whole = hkl.astype(np.int64)
         columns = whole, position, first, last, spacing, error * ANGSTROM, best, partiality, f**2 * partiality

@@ -5,7 +5,7 @@ Unit: electrons. Between reflections F is that of the nearest one, or a cubic th
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 from typing import Any
 
@@ -23,8 +23,9 @@ class StructureFactors:
 
     Attributes
     ----------
-    table : ndarray, shape (H, K, L)
-        F for h = lowest[0] ... lowest[0] + H - 1, and so on; of no size if there is no list.
+    table : ndarray, shape (H, K, L) or (S, H, K, L)
+        F for h = lowest[0] ... lowest[0] + H - 1, and so on; of no size if there is no list. With an axis in front
+        each of a beam's S sources has its own, as anomalous scattering at its wavelength wants.
     lowest : ndarray of int, shape (3,)
         The smallest indices.
     default : float
@@ -51,13 +52,30 @@ class StructureFactors:
     interpolate: bool = False
 
     def __post_init__(self) -> None:
-        table = require_shape("structure_factors.table", require_finite("F", self.table), (None, None, None))
+        table = require_finite("F", self.table)
+        table = require_shape("structure_factors.table", table, (None,) * (4 if table.ndim == 4 else 3))
+        if table.size > MOST_ENTRIES:
+            raise InputError(f"structure_factors.table: shape {table.shape}; at most {MOST_ENTRIES} entries are held")
         require_range("structure_factors.default", self.default, "electrons")
         if table.size == 0 and self.default == 0:
             raise InputError("structure_factors: no reflections and default_F = 0: nothing would be seen")
         lowest = require_shape("structure_factors.lowest", np.asarray(self.lowest, dtype=np.int64), (3,))
         object.__setattr__(self, "table", table)
         object.__setattr__(self, "lowest", lowest)
+
+    @property
+    def sides(self) -> tuple[int, ...]:
+        """Numbers of indices (H, K, L) in the table."""
+        return self.table.shape[-3:]
+
+    @property
+    def tables(self) -> int:
+        """How many tables there are: 1, or one for each source."""
+        return len(self.table) if self.table.ndim == 4 else 1
+
+    def of_source(self, source: int) -> StructureFactors:
+        """Return what one source sees."""
+        return replace(self, table=self.table[source]) if self.table.ndim == 4 else self
 
     @classmethod
     def constant(cls, value: float) -> StructureFactors:
@@ -88,8 +106,23 @@ class StructureFactors:
         table[tuple((whole - lowest).T)] = values
         return cls(table, lowest, default, interpolate)
 
+    @classmethod
+    def from_lists(cls, hkl: Any, f: Any, default: float = 0.0, interpolate: bool = False) -> StructureFactors:
+        """As `from_list`, with F of shape (S, n): each source's own."""
+        values = require_shape("F", require_finite("F", f, "electrons"), (None, None))
+        if len(values) == 0:
+            raise InputError("F: no sources")
+        first = cls.from_list(hkl, values[0], default, interpolate)
+        if len(values) * first.table.size > MOST_ENTRIES:
+            shape = (len(values), *first.table.shape)
+            raise InputError(f"F: {shape} entries, one block for each source; at most {MOST_ENTRIES} are held")
+        tables = np.empty((len(values), *first.table.shape))
+        for source, row in enumerate(values):
+            tables[source] = cls.from_list(hkl, row, default).table
+        return replace(first, table=tables)
+
     def at(self, miller: np.ndarray) -> np.ndarray:
-        """Return F at fractional indices, shape (n, 3)."""
+        """Return F at fractional indices, shape (n, 3); of one source, see `of_source`."""
         if not self.interpolate or self.table.size == 0:
             return self.nearest(miller)
         inside = ((miller >= self.lowest + 2) & (miller <= self.lowest + np.array(self.table.shape) - 3)).all(axis=-1)

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import numpy as np
 
+from exactgrad.core.job_file import LARGEST
 from exactgrad.errors import FormatError, InputError, require_finite, require_shape
 from exactgrad.files import read_text
-from exactgrad.pulses.job import LARGEST
 
 MOST_SPINS = 4_000_000
 

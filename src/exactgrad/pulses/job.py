@@ -4,23 +4,21 @@ from __future__ import annotations
 
 import contextlib
 import math
-import re
-import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import numpy as np
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, Strict, ValidationError, model_validator
+from pydantic import AfterValidator, Field, Strict, model_validator
 
-from exactgrad.errors import FormatError, InputError
-from exactgrad.files import read_text
+from exactgrad.core import job_file
+from exactgrad.core.job_file import LARGEST, Flag, NotNegative, Table, Whole
+from exactgrad.errors import InputError
 
-JOB_LIMIT_BYTES = 16 * 1024 * 1024
 MOST_STEPS = 1_000_000
 
 # No quantity in these units is larger or smaller; squares and reciprocals of what is allowed stay finite.
-LARGEST, LEAST = 1e15, 1e-15
+LEAST = 1e-15
 
 
 def _not_tiny(value: float) -> float:
@@ -30,18 +28,9 @@ def _not_tiny(value: float) -> float:
 
 
 Positive = Annotated[float, Strict(), Field(gt=0, le=LARGEST, allow_inf_nan=False), AfterValidator(_not_tiny)]
-NotNegative = Annotated[float, Strict(), Field(ge=0, le=LARGEST, allow_inf_nan=False)]
 Finite = Annotated[float, Strict(), Field(ge=-LARGEST, le=LARGEST, allow_inf_nan=False)]
-Whole = Annotated[int, Strict()]
-Flag = Annotated[bool, Strict()]
 Axis = Literal["x", "y", "z", "-x", "-y", "-z"] | tuple[Finite, Finite, Finite]
 Parity = Literal["even", "odd"]
-
-
-class Table(BaseModel):
-    """Base of the job's tables: unknown keys are errors, text is not taken for numbers."""
-
-    model_config = ConfigDict(extra="forbid", strict=False, frozen=True)
 
 
 class HeldSegment(Table):
@@ -62,7 +51,7 @@ class PulseTable(Table):
     steps_us: list[Positive] | None = Field(default=None, min_length=1, max_length=MOST_STEPS)
     controls: Literal["xy", "xyz", "polar", "polar-z", "phase", "reduced", "reduced-z"] = "xy"
     symmetry: Parity | dict[Literal["x", "y", "z", "amplitude", "phase"], Parity] | None = None
-    hold: list[HeldSegment] = []
+    hold: list[HeldSegment] = Field(default_factory=list)
 
     def step_s(self) -> np.ndarray:
         """Return the step lengths in seconds, shape (N,).
@@ -137,7 +126,7 @@ class Band(Aim):
 class TargetTable(Aim):
     """[target]: one aim for all spins, or bands with one each, or a map of end states from a CSV file."""
 
-    band: list[Band] = []
+    band: list[Band] = Field(default_factory=list)
     map: str | None = None
     start: Axis = "z"
 
@@ -220,7 +209,7 @@ class SolveTable(Table):
 class OutputTable(Table):
     """[output]: which files, in which convention."""
 
-    formats: Annotated[list[str], Field(min_length=1)] = ["bruker", "csv"]
+    formats: Annotated[list[str], Field(min_length=1)] = Field(default=["bruker", "csv"])
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9_.+-]{1,64}$")] = "pulse"
     rf_max_hz: Positive | None = None
     phase_sign: Literal[1, -1] = 1
@@ -276,54 +265,13 @@ def read_job(source: Any) -> tuple[Job, Path, str]:
     InputError
         One line that names the file, the key, the value and what is allowed.
     """
-    if isinstance(source, dict):
-        import json
-
-        return check_job(source, "job"), Path(), json.dumps(source, default=str)
-    path = Path(source)
-    text = read_text(path, JOB_LIMIT_BYTES)
-    try:
-        tables = tomllib.loads(text)
-    except (ValueError, RecursionError) as error:  # ValueError: also a number of thousands of digits
-        raise FormatError(f"{path}: not valid TOML: {error}") from None
-    return check_job(tables, str(path)), path.parent, text
+    job, text = job_file.read_job(source, Job)
+    return job, Path() if isinstance(source, dict) else Path(source).parent, text
 
 
 def check_job(tables: dict[str, Any], name: str) -> Job:
     """Validate the tables of a job; raises `InputError` naming the first wrong key."""
-    try:
-        return Job.model_validate(tables)
-    except ValidationError as error:
-        raise InputError(f"{name}: {_first_problem(error)}") from None
-
-
-def _first_problem(error: ValidationError) -> str:
-    problems = error.errors(include_url=False)
-    first = min(problems, key=lambda item: item["type"] != "extra_forbidden")  # a misspelt key explains a missing one
-    key, value = _place(first), first["input"]
-    unit = next((f" {u}" for end, u in (("_us", "us"), ("_hz", "Hz"), ("_deg", "degrees")) if key.endswith(end)), "")
-    message = first["msg"].removeprefix("Value error, ")
-    if first["type"] == "missing":
-        return f"{key}: missing{f' (in{unit})' if unit else ''}"
-    if first["type"] == "extra_forbidden":
-        return f"{key}: unknown key"
-    if first["type"] == "value_error":
-        return f"{key}: {message}" if key else message
-    if first["type"] == "model_type":
-        message = "a table is needed"
-    others = len({_place(item) for item in problems}) - 1
-    more = f" ({others} more)" if others else ""
-    return f"{key} = {repr(value)[:60]}{unit if isinstance(value, int | float) else ''}: {message}{more}"
-
-
-def _place(problem: Any) -> str:
-    """Return the key that a problem is about, as the user spelt it."""
-    place = [str(part) for part in problem["loc"]]
-    keys = re.compile(r"[a-z0-9_]+")  # the rest of a place names branches of a union, for programmers
-    kept = [part for part in place if keys.fullmatch(part) and part not in ("float", "str", "tuple", "dict")]
-    if problem["type"] == "extra_forbidden" and not keys.fullmatch(place[-1]):
-        kept.append(repr(place[-1])[:60])
-    return ".".join(kept)
+    return job_file.check_job(tables, name, Job)
 
 
 @contextlib.contextmanager

@@ -5,6 +5,21 @@ from __future__ import annotations
 import importlib
 from typing import Any
 
+from exactgrad.core.system import System
+
+SYSTEM = System(
+    name="tomography",
+    aliases=("saxs",),
+    title="reconstruct axes from SAXS tensor tomography",
+    commands="exactgrad.tomography.commands:app",
+    problems="exactgrad.tomography.configurations:example_problems",
+    verify="exactgrad.tomography.verification:checks",
+    demo="exactgrad.tomography.demo:run",
+    resume="exactgrad.tomography.reconstruct:resume",
+    trace="exactgrad.tomography.trace:trace",
+    traced="exactgrad.tomography.trace:names",
+)
+
 _PUBLIC = {
     "Dataset": "exactgrad.tomography.dataset",
     "Geometry": "exactgrad.tomography.geometry",
@@ -15,7 +30,7 @@ _PUBLIC = {
     "DataWarning": "exactgrad.tomography.formats",
 }
 
-__all__ = list(_PUBLIC)
+__all__ = ["SYSTEM", *_PUBLIC]
 
 
 def __getattr__(name: str) -> Any:

@@ -60,16 +60,18 @@ class SquareRoot:
     e0: float = 0.0
 
     def _roots(self, modelled: np.ndarray, measured: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        return np.sqrt(modelled + self.e0), np.sqrt(np.maximum(measured + self.e0, 0.0))
+        root, wanted = modelled + self.e0, measured + self.e0
+        np.maximum(wanted, 0.0, out=wanted)
+        return np.sqrt(root, out=root), np.sqrt(wanted, out=wanted)
 
     def value_and_slope(
         self, modelled: np.ndarray, measured: np.ndarray, weight: np.ndarray
     ) -> tuple[float, np.ndarray]:
         """Return the summed cost, and its derivative by each modelled intensity."""
         root, wanted = self._roots(modelled, measured)
-        apart = root - wanted
+        apart = np.subtract(root, wanted, out=wanted)  # in place: images of all threads are in memory together
         slope = weight * apart
-        value = 2.0 * float(np.sum(slope * apart))
+        value = 2.0 * float(np.sum(np.multiply(slope, apart, out=apart)))
         slope *= 2.0
         seen = root > NOTHING
         if seen.all():

@@ -13,6 +13,9 @@ Two layouts, each with a long vector: interpolation works on the segments of a v
 work on the voxels of a block, segment by segment. `fields` has a row for each active voxel: A, B, ux, uy, uz. `slot`
 gives a voxel's row, or -1 outside the mask.
 
+`slab`: the voxels that a call back adds to: slices from, to, and rows from, to. Slabs cut the volume along its first
+axis, which is a slice's or a row's, so that several calls may add to one gradient at the same time.
+
 `frame`: slices, rows, columns of the slice order and their strides in `slot`, J, K, lanes.
 `ray`: row a = ray[0] + ray[1] i + ray[2] j + ray[3] k, column b = ray[4] + ray[5] i + ray[6] j + ray[7] k, length of
 a ray in a slice = ray[8]. `q` (G, 3, lanes): unit vectors of the G points of each segment; `share` (G,): their weights.
@@ -155,23 +158,23 @@ def exponential_near_zero(r):
 
 
 @scalar
-def inside(base, slope, length, low, high):
-    """First and last whole k in [low, high] with -1 <= base + slope k <= length, as floats; first > last if none."""
+def inside(base, slope, least, most, low, high):
+    """First and last whole k in [low, high] with least <= base + slope k <= most, as floats; first > last if none."""
     if slope == 0.0:
-        return (low, high) if -1.0 <= base <= length else (1.0, 0.0)
-    first, last = (-1.0 - base) / slope, (length - base) / slope
+        return (low, high) if least <= base <= most else (1.0, 0.0)
+    first, last = (least - base) / slope, (most - base) / slope
     if slope < 0.0:
         first, last = last, first
     return max(low, np.ceil(first)), min(high, np.floor(last))
 
 
 @scalar
-def ray_range(ray, frame, i, j):
-    """Start of the rays (j, .) in slice i, row and column, and the first and last k that touch the slice."""
+def ray_range(ray, frame, i, j, top, end):
+    """Start of the rays (j, .) in slice i, row and column; the first and last k that touch its rows top to end - 1."""
     a, b = ray[0] + ray[1] * i + ray[2] * j, ray[4] + ray[5] * i + ray[6] * j
-    low, high = inside(a, ray[3], frame[1], 0.0, frame[7] - 1.0)
+    low, high = inside(a, ray[3], top - 1.0, end, 0.0, frame[7] - 1.0)
     if low <= high:
-        low, high = inside(b, ray[7], frame[2], low, high)
+        low, high = inside(b, ray[7], -1.0, frame[2], low, high)
     if low > high:
         low, high = 0.0, -1.0
     return a, b, int(low), int(high)
@@ -192,7 +195,7 @@ def gather(buffer, ray, frame, i, image):
     lanes = frame[8]
     down = (frame[2] + 2 * BORDER) * lanes
     for j in range(frame[6]):
-        a, b, first, last = ray_range(ray, frame, i, j)
+        a, b, first, last = ray_range(ray, frame, i, j, 0, frame[1])
         for k in range(first, last + 1):
             at, wa, wb = sample(ray, frame, a, b, k)
             lower, upper = ray[8] * wa, ray[8] - ray[8] * wa
@@ -203,12 +206,13 @@ def gather(buffer, ray, frame, i, image):
 
 
 @inlined
-def scatter(image, ray, frame, i, buffer):
-    """Add the image to slice i: the transpose of `gather`."""
+def scatter(image, ray, frame, i, top, end, buffer):
+    """Set rows top to end - 1 of slice i to the image's share: the transpose of `gather`."""
     lanes = frame[8]
     down = (frame[2] + 2 * BORDER) * lanes
+    buffer[(top + 1) * down : (end + 4) * down] = 0.0  # and what is beside them
     for j in range(frame[6]):
-        a, b, first, last = ray_range(ray, frame, i, j)
+        a, b, first, last = ray_range(ray, frame, i, j, top, end)
         for k in range(first, last + 1):
             at, wa, wb = sample(ray, frame, a, b, k)
             lower, upper = ray[8] * wa, ray[8] - ray[8] * wa
@@ -224,7 +228,7 @@ def gather_slopes(buffer, ray, frame, i, image_j, image_k):
     lanes = frame[8]
     down = (frame[2] + 2 * BORDER) * lanes
     for j in range(frame[6]):
-        a, b, first, last = ray_range(ray, frame, i, j)
+        a, b, first, last = ray_range(ray, frame, i, j, 0, frame[1])
         for k in range(first, last + 1):
             at, wa, wb = sample(ray, frame, a, b, k)
             pixel = (j * frame[7] + k) * lanes
@@ -238,10 +242,10 @@ def gather_slopes(buffer, ray, frame, i, image_j, image_k):
 
 
 @inlined
-def load_block(fields, slot, frame, i, position, lane, rows, places):
-    """Take the next active voxels of slice i, at most `BLOCK`, into lanes; return how many, and where to go on."""
+def load_block(fields, slot, frame, i, position, cells, lane, rows, places):
+    """Take the next active voxels of slice i, below `cells`, at most `BLOCK`; return how many, and where to go on."""
     count = 0
-    columns, cells = frame[2], frame[1] * frame[2]
+    columns = frame[2]
     while position < cells and count < BLOCK:
         row = position // columns
         column = position - row * columns
@@ -305,10 +309,10 @@ def whole(count):
 @inlined
 def uniaxial_slice(fields, q, share, slot, frame, i, lane, work, tile, rows, places, buffer):
     """Fill the buffer with A^2 exp(-B sin^2(Theta)) of slice i; return how many active voxels it has."""
-    lanes, found, position = frame[8], 0, 0
+    lanes, found, position, cells = frame[8], 0, 0, frame[1] * frame[2]
     buffer[:] = 0.0
-    while position < frame[1] * frame[2]:
-        count, position = load_block(fields, slot, frame, i, position, lane, rows, places)
+    while position < cells:
+        count, position = load_block(fields, slot, frame, i, position, cells, lane, rows, places)
         width = whole(count)
         found += count
         tile[:] = 0.0
@@ -325,12 +329,12 @@ def uniaxial_slice(fields, q, share, slot, frame, i, lane, work, tile, rows, pla
 @inlined
 def uniaxial_slice_tangent(fields, changes, q, share, slot, frame, i, lane, change, work, tile, rows, places, buffer):
     """Fill the buffer with the change of the density of slice i when the fields change."""
-    lanes, found, position = frame[8], 0, 0
+    lanes, found, position, cells = frame[8], 0, 0, frame[1] * frame[2]
     buffer[:] = 0.0
-    while position < frame[1] * frame[2]:
+    while position < cells:
         before = position
-        count, position = load_block(fields, slot, frame, i, before, lane, rows, places)
-        load_block(changes, slot, frame, i, before, change, rows, places)
+        count, position = load_block(fields, slot, frame, i, before, cells, lane, rows, places)
+        load_block(changes, slot, frame, i, before, cells, change, rows, places)
         width = whole(count)
         found += count
         tile[:] = 0.0
@@ -350,11 +354,11 @@ def uniaxial_slice_tangent(fields, changes, q, share, slot, frame, i, lane, chan
 
 
 @inlined
-def uniaxial_pull(fields, q, share, slot, frame, i, lane, work, sums, tile, rows, places, buffer, gradient):
-    """Add to the gradient by the fields of slice i; the buffer holds the cotangent of the density."""
-    lanes, position = frame[8], 0
-    while position < frame[1] * frame[2]:
-        count, position = load_block(fields, slot, frame, i, position, lane, rows, places)
+def uniaxial_pull(fields, q, share, slot, frame, i, top, end, lane, work, sums, tile, rows, places, buffer, gradient):
+    """Add to the gradient by the fields of these rows of slice i; the buffer holds the cotangent of the density."""
+    lanes, position, cells = frame[8], top * frame[2], end * frame[2]
+    while position < cells:
+        count, position = load_block(fields, slot, frame, i, position, cells, lane, rows, places)
         width = whole(count)
         take_block(buffer, places, count, lanes, tile)
         sums[:] = 0.0  # of t and t c q, t = cotangent times exp; u dotted into the second is the sum of t c^2
@@ -391,6 +395,8 @@ def uniaxial_pull_tangent(
     slot,
     frame,
     i,
+    top,
+    end,
     lane,
     change,
     work,
@@ -404,11 +410,11 @@ def uniaxial_pull_tangent(
     gradient,
 ):
     """Add the change of `uniaxial_pull` when the fields and the cotangent of the density change."""
-    lanes, position = frame[8], 0
-    while position < frame[1] * frame[2]:
+    lanes, position, cells = frame[8], top * frame[2], end * frame[2]
+    while position < cells:
         before = position
-        count, position = load_block(fields, slot, frame, i, before, lane, rows, places)
-        load_block(changes, slot, frame, i, before, change, rows, places)
+        count, position = load_block(fields, slot, frame, i, before, cells, lane, rows, places)
+        load_block(changes, slot, frame, i, before, cells, change, rows, places)
         width = whole(count)
         take_block(buffer, places, count, lanes, tile)
         take_block(buffer_change, places, count, lanes, tile_change)
@@ -448,6 +454,7 @@ _IMAGE = "float64[::1]"
 _MODEL = "float64[:, ::1]"
 _PLACE = "int64[::1], float64[::1]"  # frame, ray
 _SCAN = f"float64[:, :, ::1], float64[::1], int32[::1], {_PLACE}"  # q, share, slot, frame, ray
+_SLAB = "int64[::1]"
 
 
 @inlined
@@ -497,33 +504,34 @@ def uniaxial_forward_tangent(fields, changes, q, share, slot, frame, ray, image)
             gather(buffer, ray, frame, i, image)
 
 
-@compiled(f"void({_MODEL}, {_SCAN}, {_IMAGE}, {_MODEL})")
-def uniaxial_backward(fields, q, share, slot, frame, ray, image, gradient):
-    """Add to the gradient by the fields; `image` holds the cotangent of the projection."""
+@compiled(f"void({_MODEL}, {_SCAN}, {_SLAB}, {_IMAGE}, {_MODEL})")
+def uniaxial_backward(fields, q, share, slot, frame, ray, slab, image, gradient):
+    """Add to the gradient by the fields of the slab's voxels; `image` holds the cotangent of the projection."""
     lane, sums, tile = np.zeros((FIELDS, BLOCK)), np.zeros((FIELDS, BLOCK)), np.zeros(frame[8] * BLOCK)
     work, rows, places = scratch()
     buffer = np.empty(buffer_size(frame))
-    for i in range(frame[0]):
-        buffer[:] = 0.0
-        scatter(image, ray, frame, i, buffer)
-        uniaxial_pull(fields, q, share, slot, frame, i, lane, work, sums, tile, rows, places, buffer, gradient)
+    top, end = slab[2], slab[3]
+    for i in range(slab[0], slab[1]):
+        scatter(image, ray, frame, i, top, end, buffer)
+        uniaxial_pull(
+            fields, q, share, slot, frame, i, top, end, lane, work, sums, tile, rows, places, buffer, gradient
+        )
 
 
-@compiled(f"void({_MODEL}, {_MODEL}, {_SCAN}, {_IMAGE}, {_IMAGE}, {_MODEL})")
-def uniaxial_backward_tangent(fields, changes, q, share, slot, frame, ray, image, image_change, gradient):
+@compiled(f"void({_MODEL}, {_MODEL}, {_SCAN}, {_SLAB}, {_IMAGE}, {_IMAGE}, {_MODEL})")
+def uniaxial_backward_tangent(fields, changes, q, share, slot, frame, ray, slab, image, image_change, gradient):
     """Add the change of `uniaxial_backward` to the gradient, when the fields and the cotangent change."""
     lane, change, sums = np.zeros((FIELDS, BLOCK)), np.zeros((FIELDS, BLOCK)), np.zeros((2 * FIELDS, BLOCK))
     tile, tile_change = np.zeros(frame[8] * BLOCK), np.zeros(frame[8] * BLOCK)
     work, rows, places = scratch()
     buffer, buffer_change = np.empty(buffer_size(frame)), np.empty(buffer_size(frame))
-    for i in range(frame[0]):
-        buffer[:] = 0.0
-        buffer_change[:] = 0.0
-        scatter(image, ray, frame, i, buffer)
-        scatter(image_change, ray, frame, i, buffer_change)
+    top, end = slab[2], slab[3]
+    for i in range(slab[0], slab[1]):
+        scatter(image, ray, frame, i, top, end, buffer)
+        scatter(image_change, ray, frame, i, top, end, buffer_change)
         uniaxial_pull_tangent(
-            fields, changes, q, share, slot, frame, i, lane, change, work, sums, tile, tile_change, rows, places,
-            buffer, buffer_change, gradient,
+            fields, changes, q, share, slot, frame, i, top, end, lane, change, work, sums, tile, tile_change, rows,
+            places, buffer, buffer_change, gradient,
         )  # fmt: skip
 
 
@@ -534,11 +542,11 @@ def project(slices, frame, ray, image):
         gather(slices[i], ray, frame, i, image)
 
 
-@compiled(f"void({_IMAGE}, {_PLACE}, {_MODEL})")
-def back_project(image, frame, ray, slices):
-    """Add the transpose of `project` to the slices."""
-    for i in range(frame[0]):
-        scatter(image, ray, frame, i, slices[i])
+@compiled(f"void({_IMAGE}, {_PLACE}, {_SLAB}, {_MODEL})")
+def back_project(image, frame, ray, slab, slices):
+    """Set the slab's voxels in its slices to the transpose of `project`."""
+    for i in range(slab[0], slab[1]):
+        scatter(image, ray, frame, i, slab[2], slab[3], slices[i - slab[0]])
 
 
 @compiled(f"void({_MODEL}, {_PLACE}, {_IMAGE}, {_IMAGE})")

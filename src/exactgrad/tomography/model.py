@@ -83,6 +83,23 @@ def joseph_matrix(geometry: Geometry, n: int) -> Any:
     Each ray is cut with every plane of voxel centres normal to the dominant component of p; there it takes its four
     neighbours' bilinear shares, times its length between two planes. What lies outside the volume is zero.
     """
+    return _sparse(geometry, n, lambda *sample: sample[0] * sample[1])
+
+
+def joseph_matrix_tangent(geometry: Geometry, n: int, dj: float, dk: float) -> Any:
+    """Return the change of `joseph_matrix` when the offsets change: exact where no ray meets a voxel centre."""
+    p, j, k = (v[n] for v in geometry.directions())
+    moved = dj * j + dk * k
+    moved = moved - moved[np.argmax(np.abs(p))] / p[np.argmax(np.abs(p))] * p  # along the planes
+
+    def change(part_a: np.ndarray, part_b: np.ndarray, up_a: int, up_b: int, a: int, b: int) -> np.ndarray:
+        return (2 * up_a - 1) * moved[a] * part_b + (2 * up_b - 1) * moved[b] * part_a
+
+    return _sparse(geometry, n, change)
+
+
+def _sparse(geometry: Geometry, n: int, entry: Callable[..., np.ndarray]) -> Any:
+    """Return the matrix whose entries are `entry`'s, over |p_d|, of the shares along both axes of a plane."""
     from scipy.sparse import coo_array
 
     p, j, k = (v[n] for v in geometry.directions())
@@ -106,7 +123,7 @@ def joseph_matrix(geometry: Geometry, n: int) -> Any:
             there = ((index >= 0) & (index < volume)).all(axis=-1)
             lines.append(pixels[there])
             voxels.append(np.ravel_multi_index(tuple(index[there].T), geometry.volume_shape))
-            entries.append((part_a * part_b)[there] / abs(p[d]))
+            entries.append(entry(part_a, part_b, up_a, up_b, a, b)[there] / abs(p[d]))
     shape = (len(start), int(volume.prod()))
     return coo_array((np.concatenate(entries), (np.concatenate(lines), np.concatenate(voxels))), shape=shape).tocsr()
 

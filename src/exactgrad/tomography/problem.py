@@ -13,7 +13,7 @@ from exactgrad.errors import InputError, require_finite, require_shape
 from exactgrad.kernels.threads import choose_threads, for_each
 from exactgrad.tomography.costs import Cost, cost_of
 from exactgrad.tomography.dataset import Dataset
-from exactgrad.tomography.projection import Field, Model, Projector
+from exactgrad.tomography.projection import Field, Model, Projector, Slab
 from exactgrad.tomography.regularisation import Pairs, Regularisation, neighbours
 from exactgrad.tomography.sphere import UnitVectors, angle_gradients, axis_from_angles
 from exactgrad.tomography.tensor import Tensor
@@ -21,10 +21,12 @@ from exactgrad.tomography.uniaxial import Uniaxial
 from exactgrad.tomography.zonal import Zonal
 
 MODELS: dict[str, Callable[[], Model]] = {"uniaxial": Uniaxial, "zonal": Zonal, "tensor": Tensor}
-ACCUMULATORS = 2  # gradients that are summed side by side: each takes the model's fields again, in memory
+SLABS = 4  # of a model without kernels, whose rounding may depend on how many voxels are taken together
+IMAGES_BYTES = 1 << 19  # of the images that wait for all slabs, where there is work for threads
 LOT = 8192  # voxels
 UNIT_S = 5e-9  # per projection, voxel and segment, for choosing threads
 DIRECTION = UnitVectors()
+Images = tuple[np.ndarray, ...]  # derivatives by a projection's images, in lanes
 
 
 class TomographyProblem:
@@ -350,19 +352,21 @@ class TomographyProblem:
         x, v = self._vector(x), self._vector(v)
         rows, changes = self.rows(x), self._push_rows(x, v)
 
-        def one(n: int, sums: np.ndarray) -> float:
+        def images(n: int) -> tuple[float, Images]:
             image, change = self._images(rows, changes, n)
             intensity, weight, through = self.data.projection(n)
             modelled = through[..., None] * self.projector.segments(image)
             _, slope = self.cost.value_and_slope(modelled, intensity, weight)
             bend = self.cost.curvature(modelled, intensity, weight)
-            by_image = self._cotangent(through, slope)
             moved = self._cotangent(through**2, bend * self.projector.segments(change))
-            self.projector.backward(self.model, rows, n, by_image, sums[0])
-            self.projector.backward_tangent(self.model, rows, changes, n, by_image, moved, sums[1])
-            return 0.0
+            return 0.0, (self._cotangent(through, slope), moved)
 
-        _, (g, dg) = self._sum(one, 2)
+        def pull(n: int, found: Images, slab: Slab, sums: np.ndarray) -> None:
+            by_image, moved = found
+            self.projector.backward(self.model, rows, n, by_image, sums[0], slab)
+            self.projector.backward_tangent(self.model, rows, changes, n, by_image, moved, sums[1], slab)
+
+        _, (g, dg) = self._sum(images, pull, 2)
         product = self.pull_rows(x, dg) + self._pull_rows_tangent(x, v, g)
         return product + self._penalty_product(x, v, gauss_newton=False)
 
@@ -371,16 +375,14 @@ class TomographyProblem:
         x, v = self._vector(x), self._vector(v)
         rows, changes = self.rows(x), self._push_rows(x, v)
 
-        def one(n: int, sums: np.ndarray) -> float:
+        def images(n: int) -> tuple[float, Images]:
             image, change = self._images(rows, changes, n)
             intensity, weight, through = self.data.projection(n)
             modelled = through[..., None] * self.projector.segments(image)
             normal = self.cost.gauss_newton(modelled, intensity, weight)
-            moved = self._cotangent(through**2, normal * self.projector.segments(change))
-            self.projector.backward(self.model, rows, n, moved, sums[0])
-            return 0.0
+            return 0.0, (self._cotangent(through**2, normal * self.projector.segments(change)),)
 
-        _, (product,) = self._sum(one, 1)
+        _, (product,) = self._sum(images, self._pull(rows), 1)
         return self.pull_rows(x, product) + self._penalty_product(x, v, gauss_newton=True)
 
     def _penalty_product(self, x: np.ndarray, v: np.ndarray, gauss_newton: bool) -> np.ndarray:
@@ -445,6 +447,10 @@ class TomographyProblem:
         """
         rows = self._all_rows(fields)
         value, by_rows = self._value_and_gradient(rows)
+        return value, self._by_fields(fields, rows, by_rows)
+
+    def _by_fields(self, fields: dict[str, Any], rows: np.ndarray, by_rows: np.ndarray) -> dict[str, np.ndarray]:
+        """Return a gradient by rows as volumes, by the names that the fields were given by."""
         gradient = self.volumes(by_rows)
         for field in self.model.fields:
             if field.direction:
@@ -455,7 +461,24 @@ class TomographyProblem:
                 else:
                     u = self.volumes(rows)[field.name]
                     gradient[field.name] = by_axis - u * np.sum(u * by_axis, axis=-1, keepdims=True)
-        return value, gradient
+        return gradient
+
+    def forward_and_pullback(self, **fields: Any) -> tuple[np.ndarray, Callable[[np.ndarray], dict[str, np.ndarray]]]:
+        """Return what `forward` gives, and the map from dL/d(intensities), (n, J, K, S), to dL/d(each field).
+
+        The map's volumes have the names and meanings of `loss_and_gradient`'s.
+        """
+        rows = self._all_rows(fields)
+
+        def pullback(cotangent: np.ndarray) -> dict[str, np.ndarray]:
+            by_image = require_shape("cotangent", require_finite("cotangent", cotangent), self.data.shape)
+
+            def images(n: int) -> tuple[float, Images]:
+                return 0.0, (self._cotangent(self.data.projection(n)[2], by_image[n]),)
+
+            return self._by_fields(fields, rows, self._sum(images, self._pull(rows), 1)[1][0])
+
+        return self._forward(rows), pullback
 
     def geometry_gradient(self, x: np.ndarray) -> dict[str, np.ndarray]:
         """Return the cost's gradient by ``j_offset``, ``k_offset``, shape (n,), and ``transmission``, shape (n, J, K).
@@ -481,6 +504,9 @@ class TomographyProblem:
     # Evaluation -----------------------------------------------------------------------------------------------------
 
     def _vector(self, x: Any) -> np.ndarray:
+        """Return x, checked; it is not copied where it need not be."""
+        if isinstance(x, np.ndarray) and x.dtype == np.float64 and x.shape == (self.size,) and _all_finite(x):
+            return x
         return require_shape("x", require_finite("x", x), (self.size,))
 
     def _all_rows(self, fields: dict[str, Any]) -> np.ndarray:
@@ -525,15 +551,14 @@ class TomographyProblem:
         return out
 
     def _value_and_gradient(self, rows: np.ndarray) -> tuple[float, np.ndarray]:
-        def one(n: int, sums: np.ndarray) -> float:
+        def images(n: int) -> tuple[float, Images]:
             intensity, weight, through = self.data.projection(n)
             with np.errstate(over="ignore", invalid="ignore"):  # what overflows is told below
                 value, slope = self.cost.value_and_slope(self._modelled(rows, n, through), intensity, weight)
-                self.projector.backward(self.model, rows, n, self._cotangent(through, slope), sums[0])
-            return value
+                return value, (self._cotangent(through, slope),)
 
-        value, (gradient,) = self._sum(one, 1)
-        if not (np.isfinite(value) and np.isfinite(gradient).all()):
+        value, (gradient,) = self._sum(images, self._pull(rows), 1)
+        if not (np.isfinite(value) and _all_finite(gradient)):
             raise InputError(f"x: the modelled intensity is empty or overflows where data are (cost {value:.3g})")
         return value, gradient
 
@@ -544,22 +569,49 @@ class TomographyProblem:
         """Call one(n) for each projection, on threads."""
         for_each(self.geometry.projections, one, choose_threads(self._work_s(), self._threads))
 
-    def _sum(self, one: Callable[[int, np.ndarray], float], gradients: int) -> tuple[float, np.ndarray]:
-        """Sum values and gradients by rows over the projections, in one order whatever the number of threads."""
-        count = self.geometry.projections
-        lots = min(ACCUMULATORS, count)
-        sums = [np.zeros((gradients, *self._shape)) for _ in range(lots)]
-        values = np.zeros(count)
+    def _pull(self, rows: np.ndarray) -> Callable[[int, Images, Slab, np.ndarray], None]:
+        """Return what adds an image's pullback to the first gradient."""
 
-        def task(lot: int) -> None:
-            for n in range(lot * count // lots, (lot + 1) * count // lots):
-                values[n] = one(n, sums[lot])
+        def pull(n: int, found: Images, slab: Slab, sums: np.ndarray) -> None:
+            with np.errstate(over="ignore", invalid="ignore"):
+                self.projector.backward(self.model, rows, n, found[0], sums[0], slab)
 
-        for_each(lots, task, choose_threads(self._work_s(), self._threads))
-        total = sums[0]
-        for part in sums[1:]:
-            total += part
-        return float(values.sum()), total
+        return pull
+
+    def _sum(
+        self,
+        images: Callable[[int], tuple[float, Images]],
+        pull: Callable[[int, Images, Slab, np.ndarray], None],
+        gradients: int,
+    ) -> tuple[float, np.ndarray]:
+        """Sum values and gradients by rows over the projections, in one order whatever the number of threads.
+
+        Threads share the images of a few projections, then the slabs of the volume: one gradient is enough for all.
+        """
+        count, threads = self.geometry.projections, choose_threads(self._work_s(), self._threads)
+        together = 1 if threads == 1 else max(threads, IMAGES_BYTES // self.projector.image().nbytes)
+        slabs = self.projector.slabs(SLABS if self.model.kernels is None else threads)
+        sums, values = np.zeros((gradients, *self._shape)), np.zeros(count)
+        for first in range(0, count, together):
+            lot = range(first, min(first + together, count))
+            found: dict[int, Images] = {}
+
+            def see(at: int, lot: range = lot, found: dict[int, Images] = found) -> None:
+                values[lot[at]], found[lot[at]] = images(lot[at])
+
+            def add(at: int, lot: range = lot, found: dict[int, Images] = found) -> None:
+                for n in lot:
+                    pull(n, found[n], slabs[at], sums)
+
+            for_each(len(lot), see, threads)
+            for_each(len(slabs), add, threads)
+        return float(values.sum()), sums
+
+
+def _all_finite(array: np.ndarray) -> bool:
+    """Return whether all are finite, and so is their sum: without an array of answers."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        return bool(np.isfinite(array.sum()))
 
 
 def _model_of(model: str | Model) -> Model:

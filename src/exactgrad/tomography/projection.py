@@ -9,6 +9,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Protocol
 
 import numpy as np
@@ -93,6 +94,9 @@ class Model(Protocol):
         """Return rows to start from, whose density is about `intensity` on average."""
 
 
+Slab = tuple[int, int]  # planes of constant x, from and to
+
+
 class Projector:
     """A scan seen voxel by voxel: everything the kernel needs for each projection.
 
@@ -115,6 +119,8 @@ class Projector:
         idle = self.lanes - geometry.segments  # idle lanes repeat a segment, so that they need no larger exponent
         q = np.pad(q, ((0, 0), (0, 0), (0, idle), (0, 0)), mode="edge")
         self.q = np.ascontiguousarray(q.transpose(0, 1, 3, 2))
+        self._before = np.concatenate(([0], np.cumsum(mask.sum(axis=(1, 2)))))  # voxels in front of each plane
+        self.whole = (0, len(mask))
         self._set_rays(geometry)
 
     def with_geometry(self, geometry: Geometry) -> Projector:
@@ -176,14 +182,32 @@ class Projector:
             kernel.project(self._slices(n, density), self.frames[n], self.rays[n], image)
         return image
 
-    def backward(self, model: Model, rows: np.ndarray, n: int, image: np.ndarray, gradient: np.ndarray) -> None:
-        """Add to the gradient by the rows, shape (V, P); `image` holds the derivative by the image."""
+    def slabs(self, count: int) -> list[Slab]:
+        """Cut the volume along x into at most so many slabs with about as many voxels in each."""
+        wanted = self.voxels * np.arange(1, count) / count
+        cuts = sorted({0, self.whole[1], *(int(cut) for cut in np.searchsorted(self._before, wanted))})
+        return list(pairwise(cuts))
+
+    def _place(self, n: int, slab: Slab) -> np.ndarray:
+        """Return what `kernel.py` calls a slab."""
+        first, last = slab
+        across = (0, self.frames[n, 0], first, last) if self.orders[n, 0] else (first, last, 0, self.frames[n, 1])
+        return np.array(across, dtype=np.int64)
+
+    def backward(
+        self, model: Model, rows: np.ndarray, n: int, image: np.ndarray, gradient: np.ndarray, slab: Slab | None = None
+    ) -> None:
+        """Add to the gradient by the rows, shape (V, P); `image` holds the derivative by the image.
+
+        With a slab, the gradient of its voxels alone: calls for different slabs may run side by side.
+        """
+        slab = slab or self.whole
         if model.kernels is not None:
-            model.kernels.backward(rows, *self._scan(n), image, gradient)
+            model.kernels.backward(rows, *self._scan(n), self._place(n, slab), image, gradient)
             return
-        g = self._back_project(n, image)
+        inside, g = self._back_project(n, image, slab)
         for q, share in self._points(n):
-            gradient += model.density_cotangent(rows, q, g if share == 1.0 else share * g)
+            gradient[inside] += model.density_cotangent(rows[inside], q, g if share == 1.0 else share * g)
 
     def backward_tangent(
         self,
@@ -194,14 +218,18 @@ class Projector:
         image: np.ndarray,
         image_change: np.ndarray,
         gradient: np.ndarray,
+        slab: Slab | None = None,
     ) -> None:
         """Add the change of `backward` when rows and image change."""
+        slab = slab or self.whole
         if model.kernels is not None:
-            model.kernels.backward_tangent(rows, changes, *self._scan(n), image, image_change, gradient)
+            place = self._place(n, slab)
+            model.kernels.backward_tangent(rows, changes, *self._scan(n), place, image, image_change, gradient)
             return
-        g, dg = self._back_project(n, image), self._back_project(n, image_change)
+        (inside, g), (_, dg) = (self._back_project(n, given, slab) for given in (image, image_change))
         for q, share in self._points(n):
-            gradient += model.density_cotangent_tangent(rows, changes, q, share * g, share * dg)
+            moved = model.density_cotangent_tangent(rows[inside], changes[inside], q, share * g, share * dg)
+            gradient[inside] += moved
 
     def _scan(self, n: int) -> tuple[np.ndarray, ...]:
         return self.q[n], self.share, self.slot, self.frames[n], self.rays[n]
@@ -229,22 +257,25 @@ class Projector:
             self._found_places[d] = place.astype(np.int32)
         return self._found_places[d]
 
-    def _empty_slices(self, n: int) -> np.ndarray:
-        count, rows, columns = self.frames[n][:3]
+    def _empty_slices(self, n: int, count: int) -> np.ndarray:
+        _, rows, columns = self.frames[n][:3]
         wide = 2 * kernel.BORDER
         return np.zeros((count, (rows + wide) * (columns + wide) * self.lanes))
 
     def _slices(self, n: int, density: np.ndarray) -> np.ndarray:
         """Return slices that hold a density, shape (V, lanes)."""
-        slices = self._empty_slices(n)
+        slices = self._empty_slices(n, int(self.frames[n, 0]))
         slices.reshape(-1, self.lanes)[self._places(n)] = density
         return slices
 
-    def _back_project(self, n: int, image: np.ndarray) -> np.ndarray:
-        """Return what the image gives each active voxel, shape (V, lanes)."""
-        slices = self._empty_slices(n)
-        kernel.back_project(image, self.frames[n], self.rays[n], slices)
-        return slices.reshape(-1, self.lanes)[self._places(n)]
+    def _back_project(self, n: int, image: np.ndarray, slab: Slab) -> tuple[slice, np.ndarray]:
+        """Return the slab's rows, and what the image gives each of its active voxels, shape (V, lanes)."""
+        place = self._place(n, slab)
+        slices = self._empty_slices(n, int(place[1] - place[0]))
+        kernel.back_project(image, self.frames[n], self.rays[n], place, slices)
+        inside = slice(int(self._before[slab[0]]), int(self._before[slab[1]]))
+        skipped = int(place[0]) * (slices.shape[1] // self.lanes)
+        return inside, slices.reshape(-1, self.lanes)[self._places(n)[inside] - skipped]
 
 
 def rays_of(geometry: Geometry, lanes: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

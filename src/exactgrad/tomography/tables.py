@@ -1,98 +1,15 @@
-"""Job files: TOML tables checked key by key; what the jobs of this system share."""
+"""What the job files of this system share beyond `core.job_file`."""
 
 from __future__ import annotations
 
-import json
-import re
-import tomllib
-from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field, Strict, ValidationError
+from pydantic import Field, Strict
 
-from exactgrad.errors import FormatError, InputError
-from exactgrad.files import read_text
-
-JOB_LIMIT_BYTES = 16 * 1024 * 1024
-LARGEST = 1e15
+from exactgrad.core.job_file import LARGEST, Flag, NotNegative, Table, Whole, read_job
 
 Positive = Annotated[float, Strict(), Field(gt=0, le=LARGEST, allow_inf_nan=False)]
-NotNegative = Annotated[float, Strict(), Field(ge=0, le=LARGEST, allow_inf_nan=False)]
-Whole = Annotated[int, Strict()]
 Count = Annotated[int, Strict(), Field(ge=1)]
-Flag = Annotated[bool, Strict()]
 Seed = Annotated[int, Strict(), Field(ge=0, le=2**63 - 1)]
 
-
-class Table(BaseModel):
-    """Base of the job's tables: unknown keys are errors, text is not taken for numbers."""
-
-    model_config = ConfigDict(extra="forbid", strict=False, frozen=True)
-
-
-Job = TypeVar("Job", bound=Table)
-
-
-def read_job(source: Any, model: type[Job]) -> tuple[Job, str]:
-    """Read and check a job.
-
-    Parameters
-    ----------
-    source : path, or dict
-        A TOML file, or the same tables as a dict.
-    model : type
-        The job's root table.
-
-    Returns
-    -------
-    job
-        Of type `model`.
-    text : str
-        The TOML text (for a dict, its JSON).
-
-    Raises
-    ------
-    InputError
-        One line that names the file, the key, the value and what is allowed.
-    """
-    if isinstance(source, dict):
-        return _checked(source, "job", model), json.dumps(source, default=str)
-    path = Path(source)
-    text = read_text(path, JOB_LIMIT_BYTES)
-    try:
-        tables = tomllib.loads(text)
-    except (ValueError, RecursionError) as error:  # ValueError: also a number of thousands of digits
-        raise FormatError(f"{path}: not valid TOML: {error}") from None
-    return _checked(tables, str(path), model), text
-
-
-def _checked(tables: dict[str, Any], name: str, model: type[Job]) -> Job:
-    try:
-        return model.model_validate(tables)
-    except ValidationError as error:
-        raise InputError(f"{name}: {_first_problem(error)}") from None
-
-
-def _first_problem(error: ValidationError) -> str:
-    problems = error.errors(include_url=False)
-    first = min(problems, key=lambda item: item["type"] != "extra_forbidden")  # a misspelt key explains a missing one
-    key, message = _place(first), first["msg"].removeprefix("Value error, ")
-    if first["type"] == "missing":
-        return f"{key}: missing"
-    if first["type"] == "extra_forbidden":
-        return f"{key}: unknown key"
-    if first["type"] == "value_error":
-        return f"{key}: {message}" if key else message
-    if first["type"] == "model_type":
-        message = "a table is needed"
-    return f"{key} = {repr(first['input'])[:60]}: {message}"
-
-
-def _place(problem: Any) -> str:
-    """Return the key that a problem is about, as the user spelt it."""
-    place = [str(part) for part in problem["loc"]]
-    keys = re.compile(r"[A-Za-z0-9_]+")  # the rest of a place names branches of a union, for programmers
-    kept = [part for part in place if keys.fullmatch(part) and part not in ("float", "int", "str", "tuple", "dict")]
-    if problem["type"] == "extra_forbidden" and not keys.fullmatch(place[-1]):
-        kept.append(repr(place[-1])[:60])
-    return ".".join(kept)
+__all__ = ["Count", "Flag", "NotNegative", "Positive", "Seed", "Table", "Whole", "read_job"]

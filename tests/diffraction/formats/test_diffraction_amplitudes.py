@@ -90,6 +90,17 @@ def test_expansion_in_many_groups(tmp_path, group):
     assert table(mtz.read(path)) == expanded_by_gemmi(path, "F")
 
 
+def test_a_signalling_nan_is_a_missing_value_without_a_warning(tmp_path):
+    """Found by fuzzing: turned into a double it warns."""
+    path = made(tmp_path / "a.mtz", [("F", "F")], [[1, 0, 2, 5], [2, 1, 3, 7]])
+    content = path.read_bytes()
+    spoilt = content.replace(np.float32(7).tobytes(), b"\0\0\xa0\x7f", 1)
+    assert spoilt != content
+    path.write_bytes(spoilt)
+    read = table(mtz.read(path))
+    assert read[1, 0, 2] == 5 and (2, 1, 3) not in read
+
+
 def test_unmerged_is_refused(tmp_path):
     path = made(tmp_path / "a.mtz", [("F", "F")], [[1, 0, 0, 5]], batches=2)
     with pytest.raises(FormatError, match="unmerged"):

@@ -386,10 +386,10 @@ def spoil(handle, what):
         detector["module/fast_pixel_direction"].attrs["vector"] = [np.nan, 0.0, 0.0]
     elif what == "vector short":
         detector["module/fast_pixel_direction"].attrs["vector"] = [1.0]
-    elif what == "bitshuffle":
+    elif what == "other filter":
         del detector["data"], handle["entry/data/data"]
         handle.create_dataset(
-            "entry/data/data", (1, 4, 4), "u4", chunks=(1, 4, 4), compression=32008, allow_unknown_filter=True
+            "entry/data/data", (1, 4, 4), "u4", chunks=(1, 4, 4), compression=32015, allow_unknown_filter=True
         )
     elif what == "huge":
         del detector["data"], handle["entry/data/data"]
@@ -411,7 +411,7 @@ def spoil(handle, what):
         ("vector", FormatError, "a vector with a direction"),
         ("vector nan", FormatError, "nan"),
         ("vector short", FormatError, "three numbers"),
-        ("bitshuffle", RefusedFile, "hdf5plugin"),
+        ("other filter", RefusedFile, "a compression that is not read"),
         ("huge", RefusedFile, "declares more than|claims"),
     ],
 )

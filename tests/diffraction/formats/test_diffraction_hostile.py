@@ -28,6 +28,7 @@ from exactgrad.diffraction.formats import (
     raw_float,
     smv,
     sources,
+    stol,
     xds,
 )
 from exactgrad.diffraction.formats.images import read_image
@@ -50,6 +51,7 @@ READERS = {
     "raw_float": lambda path: raw_float.read(path, (3, 4)),
     "smv": smv.read,
     "sources": lambda path: sources.read(path, 1e-10),
+    "stol": stol.read,
     "xds": xds.read,
 }
 SMV = (DATA / "intimage.img").read_bytes()
@@ -85,7 +87,7 @@ class TestEveryReader:
         refused(tmp_path / "a", READERS[name], FormatError, "a")
 
 
-@pytest.mark.parametrize("name", ["cif", "coordinates", "crystfel", "dials", "sources", "xds"])
+@pytest.mark.parametrize("name", ["cif", "coordinates", "crystfel", "dials", "sources", "stol", "xds"])
 def test_text_files_too_large(tmp_path, name):
     with open(tmp_path / "a", "wb") as handle:
         handle.truncate(300_000_000)
@@ -262,7 +264,8 @@ HOSTILE = {
         "underscore": (b"1 2 3 1_0\n", FormatError, ":1: F = '1_0'"),
         "other digits": ("1 2 3 ٣\n".encode(), FormatError, ":1: F = "),
         "index": (b"99999 2 3 1\n", FormatError, "an index of 99999"),
-        "index huge": (b"1e18 2 3 1\n", FormatError, "an index of"),
+        "index huge": (b"1e18 2 3 1\n", FormatError, r"an index of 1e\+18"),
+        "index beyond integers": (b"1e19 2 3 1\n", FormatError, r"an index of 1e\+19"),
         "long line": (b"1 2 3 4" + b" " * 5000 + b"\n", FormatError, ":1: a line of"),
         "comments only": (b"# 1 2 3 4\n", FormatError, "empty"),
         "zero bytes": (b"1 2 3 4\n\0", FormatError, "zero bytes"),
@@ -316,6 +319,14 @@ HOSTILE = {
         "angstrom": (b"1 0 0 1 1.0\n", FormatError, ":1: lambda = 1 m: must be from 1e-13 to 1e-07 m"),
         "lambda 0": (b"1 0 0 1 0\n", FormatError, ":1: lambda = 0 m"),
     },
+    "stol": {
+        "one column": (b"0\n", FormatError, ":1: 1 columns where 2 are needed"),
+        "nan": (b"0 nan\n", FormatError, ":1: F = 'nan'"),
+        "negative": (b"0 2\n0.1 -1\n", FormatError, ":2: F = -1"),
+        "far": (b"0 2\n1000 1\n", FormatError, ":2: stol = 1000 1/A: must be from 0 to 100"),
+        "out of order": (b"0 2\n0.2 1\n0.1 1\n", FormatError, ":3: stol = 0.1 1/A: must be larger than 0.2"),
+        "twice": (b"0 2\n0 1\n", FormatError, ":2: stol = 0 1/A: must be larger than 0"),
+    },
 }
 
 
@@ -354,6 +365,7 @@ SEEDS = {
     "fdump": DUMP,
     "hkl": b"1 2 3 4\n# c\n-1 0 3 1e2\n",
     "sources": b"1 0 0 1 1e-10\n",
+    "stol": b"# stol F\n0 2.57\n0.35 5.8\n",
     "mtz": MTZ,
     "coordinates": PDB[:3000] + PDB[-500:],
 }

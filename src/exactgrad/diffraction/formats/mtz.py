@@ -99,21 +99,26 @@ def _amplitudes(path: Path, mtz: Any, name: str | None) -> tuple[str, np.ndarray
         if not chosen:
             raise FormatError(f"{path}: no amplitude or intensity column")
     first = chosen[0]
-    values = np.array(first.array, np.float64)
+    values = _doubles(first)
     if first.type in "GK":
         pair = [column for column in usable if column.type == first.type and column.idx > first.idx]
         if not pair:
             raise InputError(f"{path}: column {first.label} ({first.type}) has no partner for the other Friedel mates")
-        label, plus, minus = f"{first.label}, {pair[0].label}", values, np.array(pair[0].array, np.float64)
+        label, plus, minus = f"{first.label}, {pair[0].label}", values, _doubles(pair[0])
     else:
         label, plus, minus = first.label, values, values
         differences = [column for column in mtz.columns if column.type == "D"]
         if name is None and first.type == "F" and differences:
-            half = np.nan_to_num(np.array(differences[0].array, np.float64)) / 2
+            half = np.nan_to_num(_doubles(differences[0])) / 2
             label, plus, minus = f"{first.label} +- {differences[0].label}/2", values + half, values - half
     if first.type in "JK":
         label, plus, minus = f"sqrt({label})", _root(plus), _root(minus)
     return label, plus, minus
+
+
+def _doubles(column: Any) -> np.ndarray:
+    with np.errstate(invalid="ignore"):  # of a NaN that signals
+        return np.array(column.array, np.float64)
 
 
 def _root(intensity: np.ndarray) -> np.ndarray:

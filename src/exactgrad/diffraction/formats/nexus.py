@@ -1,4 +1,5 @@
-"""NeXus NXmx images (HDF5): frames with gzip, one detector module, wavelength, rotation axis and angles.
+"""NeXus NXmx images (HDF5): frames with gzip or, with the extra `eiger`, bitshuffle and LZ4; one detector module,
+wavelength, rotation axis and angles.
 
 The frame is McStas': z along the beam. An experiment in another frame is turned into it with little turn about the
 beam, but which way is up is not known. What the file says of a direction is a chain of translations and rotations
@@ -10,15 +11,17 @@ from __future__ import annotations
 
 import io
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from exactgrad.diffraction.formats import bitshuffle
 from exactgrad.diffraction.formats.bounds import MAX_PIXELS, check_dimensions, check_finite, require_image
 from exactgrad.diffraction.formats.experiment import Experiment, Panel, make_panel, unit_vector, wavelength
 from exactgrad.errors import FormatError, InputError, RefusedFile, require_range
-from exactgrad.files import open_guarded, write_atomic_with
+from exactgrad.files import damage_told, open_guarded, write_atomic_with
 
 LIMIT_BYTES = 8 << 30
 MAX_FRAMES = 100_000
@@ -195,17 +198,13 @@ def read(path: Path) -> NexusImages:
     FormatError
         If an entry is missing, of the wrong kind, or not finite.
     RefusedFile
-        As `files.open_guarded`: too large, links, or another compression than gzip and lzf.
+        As `files.open_guarded`: too large, links, or another compression than gzip, lzf, and bitshuffle with LZ4.
+    BackendMissing
+        If the last is needed and the extra `eiger` is not installed.
     """
     path = Path(path)
-    try:
-        with open_guarded(path, LIMIT_BYTES) as handle:
-            return _read(path, handle)
-    except RefusedFile as error:
-        if "compression" not in str(error):
-            raise
-        advice = "bitshuffle and LZ4 need the package hdf5plugin, which exactgrad does not load; h5repack -f GZIP=4"
-        raise RefusedFile(f"{error}: {advice} rewrites the file") from error
+    with open_guarded(path, LIMIT_BYTES, partial(bitshuffle.is_allowed, path)) as handle, damage_told(path):
+        return _read(path, handle)
 
 
 def _read(path: Path, handle: Any) -> NexusImages:
@@ -308,6 +307,7 @@ def _dataset(path: Path, handle: Any, name: str) -> Any:
     item = handle.get(name)
     if item is None or not hasattr(item, "dtype"):
         raise FormatError(f"{path}: no {name}: not an NXmx file as it is read here")
+    bitshuffle.check_chunks(path, item)
     return item
 
 

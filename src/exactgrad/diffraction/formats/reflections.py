@@ -63,10 +63,10 @@ def collect(
         raise FormatError(f"{path}: no reflections")
     if len(hkl) > MAX_REFLECTIONS:
         raise RefusedFile(f"{path}: {len(hkl)} reflections; at most {MAX_REFLECTIONS} are read")
+    largest = np.abs(np.asarray(hkl, np.float64)).max()  # before it is cast: 1e19 would come out as another index
+    if not largest <= MAX_INDEX:
+        raise FormatError(f"{path}: an index of {largest:.10g}: must not exceed {MAX_INDEX} in magnitude")
     indices = np.asarray(hkl, np.int64)
-    largest = int(np.abs(indices).max())
-    if largest > MAX_INDEX:
-        raise FormatError(f"{path}: an index of {largest}: must not exceed {MAX_INDEX} in magnitude")
     values = np.asarray(amplitude, np.float64)
     if not np.isfinite(values).all():
         row = int(np.argmin(np.isfinite(values)))

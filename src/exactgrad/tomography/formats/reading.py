@@ -15,9 +15,7 @@ from typing import Any
 import numpy as np
 
 from exactgrad.errors import FormatError, InputError, RefusedFile
-from exactgrad.files import _check_dataset as check_dataset
-from exactgrad.files import _check_expansion as check_expansion
-from exactgrad.files import _damage_told as damage_told
+from exactgrad.files import check_dataset, check_expansion, damage_told
 from exactgrad.tomography.dataset import Dataset
 
 MOST_PROJECTIONS = 100_000

@@ -1,0 +1,1 @@
+"""Refinement: what is unknown in one or many images, and how it is found."""

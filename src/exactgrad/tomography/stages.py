@@ -1,0 +1,344 @@
+"""The fits of a reconstruction, one after the other; which one is next follows from what the earlier ones found.
+
+mean     the voxels that no empty ray contradicts; their amplitudes, if they scattered alike in all directions
+tensor   a rank-2 tensor in each -> axis, sign of B, first A and B
+weight N the uniaxial model with falling weights of the regularisation, some pixels held out -> the weight
+all      the uniaxial model, all data, the chosen weight
+align N  offsets of the projections, then all again (where asked for)
+swap N   all again with voxels in the other basin (see `basin.py`), kept where the data are explained better
+
+What the fits have found is a `Journal` of arrays: with the checkpoint of the fit that is under way it is the whole
+state of a run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from exactgrad.tomography import alignment, basin, choose_weight, starts
+from exactgrad.tomography.dataset import Dataset
+from exactgrad.tomography.problem import TomographyProblem
+from exactgrad.tomography.reconstruct_job import Job
+from exactgrad.tomography.uniaxial import mean_over_sphere
+
+LINEAR_TOLERANCE = 1e-5  # per iteration, of the fits that only make a start
+PATH_TOLERANCE = 1e-6
+MEAN_ITERATIONS = 40
+TENSOR_ITERATIONS = (15, 80)  # fewest, and most
+TENSOR_WORK = 2e9  # projections x voxels x segments x iterations: the tensor has no fused kernel
+SWAP_GAIN = 1e-4  # of the loss: a round of swaps that gains less is the last
+
+
+@dataclass
+class Journal:
+    """What the finished fits have found: arrays by "fit/name", in the order in which they were found."""
+
+    arrays: dict[str, np.ndarray] = field(default_factory=dict)
+
+    def done(self, fit: str) -> bool:
+        """Say whether a fit is finished."""
+        return f"{fit}/history" in self.arrays
+
+    def add(self, fit: str, found: dict[str, np.ndarray], history: np.ndarray, spent: np.ndarray) -> None:
+        """Put a finished fit in: what it found, its losses, and its iterations, evaluations and seconds."""
+        self.arrays |= {f"{fit}/{name}": np.asarray(values) for name, values in found.items()}
+        self.arrays |= {f"{fit}/spent": spent, f"{fit}/history": history}
+
+    def spent(self) -> np.ndarray:
+        """Return iterations, evaluations and seconds of all finished fits."""
+        return sum((values for name, values in self.arrays.items() if name.endswith("/spent")), np.zeros(3))
+
+    def histories(self) -> dict[str, np.ndarray]:
+        """Return the loss after each iteration of every fit, by its name."""
+        return {
+            name.removesuffix("/history"): values for name, values in self.arrays.items() if name.endswith("/history")
+        }
+
+
+class InUnits:
+    """A problem whose loss is counted in a unit, so that tolerances mean the same whatever the data's unit is."""
+
+    def __init__(self, problem: TomographyProblem, unit: float):
+        self.problem, self.unit, self.size = problem, unit, problem.size
+        self.parameters, self.start, self.limit_threads = problem.parameters, problem.start, problem.limit_threads
+        self.off_kink = problem.off_kink
+
+    def value_and_gradient(self, x: np.ndarray) -> tuple[float, np.ndarray]:
+        """Return cost and gradient, in units."""
+        value, gradient = self.problem.value_and_gradient(x)
+        return value / self.unit, gradient / self.unit
+
+    def penalty_and_gradient(self, x: np.ndarray) -> tuple[float, np.ndarray]:
+        """Return regularisation and gradient, in units."""
+        value, gradient = self.problem.penalty_and_gradient(x)
+        return value / self.unit, gradient / self.unit
+
+    def hessian_product(self, x: np.ndarray, v: np.ndarray) -> np.ndarray:
+        """Return the second derivative times v, in units."""
+        return self.problem.hessian_product(x, v) / self.unit
+
+
+@dataclass(frozen=True)
+class Fit:
+    """One fit: its problem and start, its budget, and what of its result goes into the journal.
+
+    `keep` gets the result's vector and returns arrays by name. What ends the final fit ends the run.
+    """
+
+    name: str
+    title: str
+    problem: Any
+    x: np.ndarray
+    iterations: int
+    tolerance: float
+    keep: Callable[[np.ndarray], dict[str, np.ndarray]]
+    is_final: bool = False
+
+
+class Plan:
+    """Which fit comes next, and what the journal means.
+
+    Parameters
+    ----------
+    data : Dataset
+    job : Job
+    threads : int or None
+    start : dict of str to ndarray, optional
+        A, B, axis, mask and weight of a reconstruction to start from (another q): the fits before "all" are left out.
+    """
+
+    def __init__(self, data: Dataset, job: Job, threads: int | None = None, start: dict[str, Any] | None = None):
+        self.data, self.job, self.threads, self.given = data, job, threads, start
+
+    @cached_property
+    def whole(self) -> TomographyProblem:
+        """The problem of all voxels."""
+        return TomographyProblem(self.data, cost=self.job.model.cost, e0=self.job.model.e0, threads=self.threads)
+
+    def next(self, journal: Journal) -> Fit | None:
+        """Return the next fit, or None where the reconstruction is finished."""
+        if not journal.done("mean"):
+            return self._mean()
+        if self.given is None and not journal.done("tensor"):
+            return self._tensor(journal)
+        if self.given is None and self.job.regularisation.weight == "auto" and "weight" not in journal.arrays:
+            return self._weight(journal)
+        if not journal.done("all"):
+            return self._all(journal)
+        for turn in range(self.job.align.rounds):
+            if not journal.done(f"align {turn + 1}"):
+                return self._align(journal, turn)
+        for turn in range(self.job.basin.rounds):
+            if not journal.done(f"swap {turn + 1}"):
+                return self._swap(journal, turn)
+            _, before, after = journal.arrays[f"swap {turn + 1}/counts"]
+            if before - after <= SWAP_GAIN * before:
+                break
+        return None
+
+    # What the journal means -----------------------------------------------------------------------------------------
+
+    def mask(self, journal: Journal) -> np.ndarray:
+        """Return the voxels that are there."""
+        return journal.arrays["mean/mask"].astype(bool)
+
+    def weight(self, journal: Journal) -> float:
+        """Return the weight of the regularisation."""
+        if self.given is not None:
+            return float(self.given["weight"])
+        if self.job.regularisation.weight != "auto":
+            return float(self.job.regularisation.weight)
+        return float(journal.arrays["weight"])
+
+    def aligned(self, journal: Journal) -> Dataset:
+        """Return the data with the offsets found so far."""
+        offsets = [values for name, values in journal.arrays.items() if name.endswith("/offsets")]
+        if not offsets:
+            return self.data
+        return self.data.with_geometry(self.data.geometry.with_offsets(*offsets[-1]))
+
+    def problem(self, journal: Journal) -> TomographyProblem:
+        """Return the problem of the last fit: all data, the chosen weight."""
+        problem = self.whole.with_data(self.aligned(journal)).with_mask(self.mask(journal))
+        unit = choose_weight.unit_of(problem)
+        return problem.with_regularisation(
+            choose_weight.regularisation_of(self.job.regularisation, self.weight(journal), unit)
+        )
+
+    def best(self, journal: Journal) -> np.ndarray | None:
+        """Return the best vector of the problem of the last fit, or None before "all" is finished."""
+        found = [
+            values
+            for name, values in journal.arrays.items()
+            if name.endswith("/x") and name.split("/")[0].split(" ")[0] in ("all", "align", "swap")
+        ]
+        return found[-1] if found else None
+
+    def lifted(self, journal: Journal, fit: Fit | None, x: np.ndarray | None) -> tuple[TomographyProblem, np.ndarray]:
+        """Return the last fit's problem and a vector of it made of whatever there is, for a run that was stopped."""
+        found = Journal(dict(journal.arrays))
+        if fit is not None and x is not None:
+            found.arrays |= {f"{fit.name}/{key}": value for key, value in fit.keep(x).items()}
+        if "weight" not in found.arrays:
+            found.arrays["weight"] = np.array(choose_weight.WEIGHTS[0])
+        problem, best = self.problem(found), self.best(found)
+        if best is None:
+            tried = [values for name, values in found.arrays.items() if name.endswith("/x")]
+            best = tried[-1] if tried else problem.vector(**self.first_fields(found))
+        return problem, best
+
+    # The fits -------------------------------------------------------------------------------------------------------
+
+    def _mean(self) -> Fit:
+        problem = starts.mean_problem(self.whole.with_mask(self._first_mask()))
+
+        def keep(x: np.ndarray) -> dict[str, np.ndarray]:
+            return {"mean": problem.fields(x)["A"] ** 2, "mask": problem.mask.astype(np.uint8)}
+
+        unit = choose_weight.unit_of(problem)
+        return Fit(
+            "mean", "mean intensity", InUnits(problem, unit), problem.start(0), self._at_most(MEAN_ITERATIONS),
+            LINEAR_TOLERANCE, keep,
+        )  # fmt: skip
+
+    def _first_mask(self) -> np.ndarray:
+        if self.given is not None:
+            return self.given["mask"]
+        if not self.job.mask.automatic:
+            return np.ones(self.whole.mask.shape, bool)
+        return starts.hull_of(self.whole, self.job.mask.threshold)
+
+    def _tensor(self, journal: Journal) -> Fit:
+        train = self._train()[0]
+        problem = starts.tensor_problem(train, self.mask(journal), self.whole.scale, self.threads)
+        mean = np.maximum(journal.arrays["mean/mean"], 0.0)
+        first = np.concatenate([np.repeat(mean[..., None], 3, axis=-1), np.zeros((*mean.shape, 3))], axis=-1)
+        unit = self._unit(journal)
+        work = problem.geometry.projections * problem.voxels * problem.geometry.segments
+        iterations = int(np.clip(TENSOR_WORK / work, *TENSOR_ITERATIONS))
+        return Fit(
+            "tensor", "tensors", InUnits(problem, unit), problem.vector(T=first),
+            self._at_most(iterations), LINEAR_TOLERANCE, lambda x: {"T": problem.fields(x)["T"]},
+        )  # fmt: skip
+
+    def _weight(self, journal: Journal) -> Fit:
+        tried = self._tried(journal)
+        number = len(tried)
+        weight = choose_weight.WEIGHTS[number]
+        train, held = self._train()
+        problem = self.whole.with_data(train).with_mask(self.mask(journal))
+        unit = self._unit(journal)
+        problem = problem.with_regularisation(choose_weight.regularisation_of(self.job.regularisation, weight, unit))
+        start = journal.arrays[f"weight {number}/x"] if number else problem.vector(**self.first_fields(journal))
+
+        def keep(x: np.ndarray) -> dict[str, np.ndarray]:
+            return {"x": x, "held": problem.with_data(held).cost_terms(x)}
+
+        return Fit(
+            f"weight {number + 1}", f"weight {weight:.1e}", InUnits(problem, unit), start,
+            self._at_most(self.job.solve.path_iterations), PATH_TOLERANCE, keep,
+        )  # fmt: skip
+
+    def after(self, fit: Fit, journal: Journal) -> None:
+        """Draw the conclusions of a fit that has just been put into the journal."""
+        if not fit.name.startswith("weight"):
+            return
+        tried = self._tried(journal)
+        chosen, is_enough = choose_weight.choose(tried)
+        if is_enough or len(tried) == len(choose_weight.WEIGHTS):
+            journal.arrays["weight"] = np.array(choose_weight.WEIGHTS[chosen])
+            journal.arrays["chosen/x"] = journal.arrays[f"weight {chosen + 1}/x"]
+            for number in range(len(tried)):
+                del journal.arrays[f"weight {number + 1}/x"]
+
+    def _tried(self, journal: Journal) -> list[np.ndarray]:
+        """Return the held-out costs of the weights tried so far."""
+        return [values for name, values in journal.arrays.items() if name.endswith("/held")]
+
+    def _all(self, journal: Journal) -> Fit:
+        problem = self.problem(journal)
+        x = journal.arrays.get("chosen/x")
+        start = problem.vector(**self.first_fields(journal)) if x is None else x
+        return self._uniaxial("all", "all parameters", problem, start, self.job.solve.max_iterations)
+
+    def _align(self, journal: Journal, turn: int) -> Fit:
+        problem, x = self.problem(journal), self._required(journal)
+        offsets = alignment.refine(problem, x, self.data.geometry, self.job.align.most_pixels, turn)
+        moved = problem.with_offsets(*offsets)
+        name = f"align {turn + 1}"
+        return self._uniaxial(name, name, moved, x, self.job.solve.path_iterations, {"offsets": np.array(offsets)})
+
+    def _swap(self, journal: Journal, turn: int) -> Fit | None:
+        """Return the fit of swapped voxels, or None where no voxel gains by a swap."""
+        problem, x = self.problem(journal), self._required(journal)
+        offered = basin.swapped(problem, x, turn)
+        if offered is None:
+            return None
+        changed, voxels = offered
+        unit = self._unit(journal)
+        before = sum(problem_value(problem, x))
+        number = turn + 1
+
+        def keep(y: np.ndarray) -> dict[str, np.ndarray]:
+            after = sum(problem_value(problem, y))
+            counts = np.array([voxels, before / unit, after / unit])
+            return {"x": y if after < before else x, "counts": counts}
+
+        return Fit(
+            f"swap {number}", f"other basins, {voxels} voxels", InUnits(problem, unit), changed,
+            self._at_most(self.job.solve.path_iterations), PATH_TOLERANCE, keep,
+        )  # fmt: skip
+
+    def _uniaxial(
+        self,
+        name: str,
+        title: str,
+        problem: TomographyProblem,
+        x: np.ndarray,
+        iterations: int,
+        more: dict[str, np.ndarray] | None = None,
+    ) -> Fit:
+        unit = choose_weight.unit_of(problem)
+        return Fit(
+            name, title, InUnits(problem, unit), x, iterations, self.job.solve.tolerance,
+            lambda y: {"x": y, **(more or {})}, name == "all",
+        )  # fmt: skip
+
+    def first_fields(self, journal: Journal) -> dict[str, np.ndarray]:
+        """Return A, B and axis that the uniaxial model starts from."""
+        if self.given is not None:
+            return {name: self.given[name] for name in ("A", "B", "axis")}
+        if "tensor/T" in journal.arrays:
+            return starts.uniaxial_from_tensor(journal.arrays["tensor/T"], self.whole.scale)
+        mean = journal.arrays["mean/mean"]
+        B = np.full(mean.shape, starts.FIRST_B[0])
+        axis = np.broadcast_to([0.0, 0.0, 1.0], (*mean.shape, 3))
+        return {"A": np.sqrt(np.maximum(mean, 0.0) / mean_over_sphere(B)), "B": B, "axis": axis}
+
+    def _train(self) -> tuple[Dataset, Dataset]:
+        table = self.job.regularisation
+        if table.weight != "auto":
+            return self.data, self.data
+        return choose_weight.hold_out(self.data, table.held_out, self.job.solve.seed)
+
+    def _at_most(self, iterations: int) -> int:
+        return max(1, min(iterations, self.job.solve.max_iterations))
+
+    def _unit(self, journal: Journal) -> float:
+        return choose_weight.unit_of(self.whole.with_mask(self.mask(journal)))
+
+    def _required(self, journal: Journal) -> np.ndarray:
+        x = self.best(journal)
+        if x is None:
+            raise RuntimeError("no fit of all parameters yet")
+        return x
+
+
+def problem_value(problem: TomographyProblem, x: np.ndarray) -> tuple[float, float]:
+    """Return cost and regularisation at x."""
+    return problem.value_and_gradient(x)[0], problem.penalty_and_gradient(x)[0]

@@ -1,0 +1,285 @@
+"""The fits of a reconstruction: starts, weights, basins; a whole run, its interruption and its refusals."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+
+import h5py
+import numpy as np
+import pytest
+from tomography_cases import golden_mumott, golden_plain
+
+from exactgrad.core import checkpoint
+from exactgrad.core.lbfgs import Status
+from exactgrad.core.solve import Budget, Search, Stage, exit_code, run
+from exactgrad.errors import FolderInUse, InputError
+from exactgrad.tomography import basin, choose_weight, run_folder, starts, uniaxial
+from exactgrad.tomography.compare import axis_error_deg, compare
+from exactgrad.tomography.problem import TomographyProblem
+from exactgrad.tomography.reconstruct import reconstruct, resume
+from exactgrad.tomography.reconstruct_job import Job, RegularisationTable
+from exactgrad.tomography.simulate import simulate
+from exactgrad.tomography.stages import InUnits, Journal, Plan
+from exactgrad.tomography.tensor import ENTRIES
+
+SCAN = {
+    "phantom": {"name": "fibres", "shape": [9, 9, 8], "seed": 2},
+    "scan": {"projections": 24, "segments": 6},
+    "measure": {"scale": 100.0},
+}
+QUICK = {
+    "solve": {"path_iterations": 12, "tolerance": 1e-5},
+    "quality": {"samples": 2, "split_half": True},
+    "output": {"figures": False},
+    "basin": {"rounds": 1},
+}
+RESULT_KEYS = (
+    "A", "B", "axis", "mask", "mean_intensity", "anisotropy", "sigma/A", "sigma/B", "sigma/axis_deg", "theta_op",
+    "phi_op", "residual/pixel", "residual/segment", "halves/correlation",
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def data_file(tmp_path_factory):
+    path = tmp_path_factory.mktemp("scan") / "data.h5"
+    simulate(SCAN, path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def finished(data_file, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("run") / "out"
+    return folder, reconstruct(data_file, folder, QUICK)
+
+
+def test_a_run_finds_axes_and_signs_from_the_data_alone(finished, data_file):
+    folder, summary = finished
+    assert summary["status"] == "converged"
+    assert exit_code(summary) == 0
+    errors = compare(folder, data_file)
+    assert errors["axis_error_median_deg"] < 5.0
+    assert errors["wrong_sign_fraction"] <= 0.03
+    assert errors["lost_fraction"] == 0.0
+
+
+def test_a_run_leaves_what_the_contract_names_and_no_checkpoint(finished):
+    folder, summary = finished
+    with h5py.File(folder / "result.h5") as result:
+        for key in RESULT_KEYS:
+            assert key in result, key
+        mask = result["mask"][()].astype(bool)
+        assert np.isfinite(result["sigma/axis_deg"][()][mask]).all()
+        assert (result["A"][()][mask] > 0).all()
+        np.testing.assert_allclose(np.linalg.norm(result["axis"][()][mask], axis=-1), 1.0, rtol=1e-12)
+    assert json.loads((folder / "summary.json").read_text()) == json.loads(json.dumps(summary))
+    assert {entry.name for entry in folder.iterdir()} >= {"report.html", "run.json", "summary.json", "result.h5"}
+    assert not (folder / checkpoint.NAME).exists() and not (folder / run_folder.JOURNAL).exists()
+
+
+@pytest.mark.parametrize("after", [3, 130])
+def test_an_interrupted_run_goes_on_bit_for_bit(finished, data_file, tmp_path, after):
+    seen = []
+
+    def interrupt(event):
+        seen.append(event)
+        if len(seen) == after:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    stopped = reconstruct(data_file, tmp_path / "out", QUICK, on_event=interrupt)
+    assert stopped["status"] == "interrupted" and exit_code(stopped) == 130
+    summary = resume(tmp_path / "out")
+    assert summary["status"] == "converged"
+    with h5py.File(finished[0] / "result.h5") as whole, h5py.File(tmp_path / "out" / "result.h5") as parts:
+        for key in ("A", "B", "axis", "sigma/B"):
+            np.testing.assert_array_equal(whole[key][()], parts[key][()], err_msg=key)
+
+
+def test_a_budget_ends_a_run_and_a_larger_one_carries_it_on(data_file, tmp_path):
+    summary = reconstruct(data_file, tmp_path / "out", QUICK, overrides={"max_iterations": 3}, threads=1)
+    assert summary["status"] == "budget" and exit_code(summary) == 3
+    assert (tmp_path / "out" / "result.h5").exists()
+    with pytest.raises(FolderInUse, match="results of a run"):
+        reconstruct(data_file, tmp_path / "out", QUICK)
+    assert resume(tmp_path / "out", overrides={"max_iterations": 1000})["status"] == "converged"
+    with pytest.raises(InputError, match="finished"):
+        resume(tmp_path / "out")
+
+
+def test_bad_input_is_told_in_one_line_and_nothing_is_written(data_file, tmp_path):
+    with pytest.raises(InputError, match=r"solve\.steps: unknown key"):
+        reconstruct(data_file, tmp_path / "out", {"solve": {"steps": 3}})
+    with pytest.raises(InputError, match="no such file"):
+        reconstruct(tmp_path / "none.h5", tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_changed_data_stop_a_resume(data_file, tmp_path):
+    copy = tmp_path / "data.h5"
+    copy.write_bytes(data_file.read_bytes())
+    reconstruct(copy, tmp_path / "out", QUICK, overrides={"max_iterations": 1})
+    with h5py.File(copy, "a") as handle:
+        handle["projections/0/data"][0, 0, 0] += 1.0
+    with pytest.raises(InputError, match="has changed"):
+        resume(tmp_path / "out")
+
+
+def test_a_journal_of_another_job_is_refused_and_a_damaged_one_told(tmp_path):
+    journal = Journal()
+    journal.add("mean", {"mask": np.ones(3)}, np.array([2.0, 1.0]), np.array([1.0, 2.0, 0.5]))
+    journal.add("all", {"x": np.zeros(2)}, np.array([1.0]), np.array([1.0, 1.0, 0.5]))
+    run_folder.save_journal(tmp_path, journal, "one")
+    assert list(run_folder.load_journal(tmp_path, "one").arrays) == list(journal.arrays)
+    assert run_folder.load_journal(tmp_path, "one").spent().tolist() == [2.0, 3.0, 1.0]
+    with pytest.raises(InputError, match="another job"):
+        run_folder.load_journal(tmp_path, "two")
+
+
+# Starts --------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("golden", [lambda: golden_plain("g1_seed_frame.h5"), golden_mumott])
+def test_the_hull_loses_no_voxel_of_the_sample(golden):
+    data, truth = golden()
+    hull = starts.hull_of(TomographyProblem(data), 1e-3)
+    support = truth["A"] > 0
+    assert not (support & ~hull).any()
+    assert hull.sum() < 2.2 * support.sum()
+
+
+def test_a_scan_without_empty_rays_keeps_all_voxels():
+    data, _ = golden_plain("g3_needles.h5")
+    lit = TomographyProblem(data).with_data(type(data)(data.geometry, np.asarray(data.data) + 1.0))
+    assert starts.hull_of(lit, 1e-3).all()
+
+
+def test_the_tensor_tells_axis_and_sign_of_one_voxel():
+    rng = np.random.default_rng(0)
+    axes = rng.normal(size=(50, 3))
+    axes /= np.linalg.norm(axes, axis=1, keepdims=True)
+    B = np.where(np.arange(50) % 2, 1.5, -1.5)
+    q = rng.normal(size=(4000, 3))
+    q /= np.linalg.norm(q, axis=1, keepdims=True)
+    density = uniaxial.Uniaxial().density(np.column_stack([np.ones(50), B, axes]), q)
+    products = np.stack([q[:, i] * q[:, k] * (1 if i == k else 2) for i, k in ENTRIES], axis=1)
+    T = np.linalg.lstsq(products, density.T, rcond=None)[0].T
+    start = starts.uniaxial_from_tensor(T, 1.0)
+    assert (np.sign(start["B"]) == np.sign(B)).all()
+    assert axis_error_deg(start["axis"], axes).max() < 2.0
+
+
+# The weight ----------------------------------------------------------------------------------------------------------
+
+
+def test_held_out_pixels_are_not_fitted_and_all_others_are():
+    data, _ = golden_mumott()
+    fitted, held = choose_weight.hold_out(data, 0.1, 3)
+    for n in (0, 5):
+        one, other, whole = (part.projection(n)[1] for part in (fitted, held, data))
+        np.testing.assert_array_equal(one + other, whole)
+        assert not ((one > 0) & (other > 0)).any()
+        assert 0.02 < (other > 0).any(axis=2).mean() < 0.2
+
+
+def test_weights_that_the_data_cannot_tell_apart_give_the_smoother():
+    base = np.random.default_rng(0).uniform(5, 6, 40)
+    either = np.where(np.arange(40) % 2, 0.05, -0.05)  # no difference on the whole, and not the same in any projection
+    costs = [base + 1.0, base + either, base - 0.002, base + 0.1, base + 0.2]
+    assert choose_weight.choose(costs) == (1, True)
+    assert choose_weight.choose(costs[:4]) == (1, False)
+
+
+def test_the_unit_makes_a_weight_independent_of_the_datas_unit():
+    data, _ = golden_plain("g1_seed_frame.h5")
+    table = RegularisationTable()
+    for cost, power in (("sqrt", 1), ("gaussian", 2)):
+        weights = []
+        for factor in (1.0, 1e4):
+            problem = TomographyProblem(type(data)(data.geometry, factor * np.asarray(data.data)), cost=cost)
+            unit = choose_weight.unit_of(problem)
+            weights.append(choose_weight.regularisation_of(table, 0.1, unit).smooth["axis"])
+        assert weights[1] / weights[0] == pytest.approx(1e4**power, rel=1e-9)
+
+
+# Basins --------------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def trapped():
+    """G2's truth with voxels put into the other basin, and a fit that cannot leave it."""
+    data, truth = golden_mumott()
+    support = truth["A"] > 0
+    problem = TomographyProblem(data, mask=support)
+    from exactgrad.tomography.sphere import axis_from_angles
+
+    axis = axis_from_angles(truth["theta_op"], truth["phi_op"])
+    A, B = truth["A"] * np.sqrt(truth["scale"]), truth["B"].copy()
+    voxels = np.argwhere(support & (np.abs(B) > 1.5))[::29]
+    for at in map(tuple, voxels):
+        across = np.cross(axis[at], np.eye(3)[np.argmin(np.abs(axis[at]))])
+        A[at], B[at], axis[at] = A[at] * np.exp(-0.5 * B[at]), -0.5 * B[at], across
+    x = problem.vector(A=A, B=B, axis=np.where(support[..., None], axis, [0.0, 0.0, 1.0]))
+    return problem, fit(problem, x), truth, voxels
+
+
+def fit(problem, x, iterations=40):
+    units = InUnits(problem, choose_weight.unit_of(problem))
+    return run([Stage(units, iterations)], Search.begin([x]), Budget(tolerance=1e-7, memory=12)).x
+
+
+def test_swaps_find_the_voxels_in_the_wrong_basin(trapped):
+    problem, x, truth, voxels = trapped
+    wrong = [at for at in map(tuple, voxels) if np.sign(problem.fields(x)["B"][at]) != np.sign(truth["B"][at])]
+    assert len(wrong) >= 3  # a gradient does not lead out of the basin
+    for turn in range(3):
+        moved = basin.swapped(problem, x, turn)
+        if moved is None:
+            break
+        y = fit(problem, moved[0])
+        if problem.value_and_gradient(y)[0] >= problem.value_and_gradient(x)[0]:
+            break
+        x = y
+    still = [at for at in wrong if np.sign(problem.fields(x)["B"][at]) != np.sign(truth["B"][at])]
+    assert len(still) <= len(wrong) // 3
+
+
+def test_the_predicted_change_is_that_of_the_cost():
+    data, truth = golden_plain("g3_needles.h5")  # needles alone on their rays: footprints are whole pixels
+    problem = TomographyProblem(data, mask=truth["A"] > 0, cost="gaussian")
+    x = problem.vector(A=1.1 * truth["A"], B=truth["B"] + 0.2, theta_op=truth["theta_op"], phi_op=truth["phi_op"])
+    rows = problem.rows(x)
+    offers = basin.offers_of(rows)
+    change, amplitude = basin.changes(problem, x, offers)
+    for c in (0, 3):
+        moved = rows.copy()
+        moved[0, 0], moved[0, 1], moved[0, 2:] = amplitude[c, 0], offers.B[c, 0], offers.axis[c, 0]
+        y = problem.vector(x, **problem.volumes(moved))
+        at = problem.value_and_gradient(x)[0]
+        exact = problem.value_and_gradient(y)[0] - at
+        linear = change[c, 0]
+        assert np.sign(exact) == np.sign(linear) or abs(exact) < 0.1 * at
+        assert exact <= linear * 3 + at
+
+
+def test_no_swap_is_offered_where_the_model_is_exact():
+    data, truth = golden_plain("g1_seed_frame.h5")
+    problem = TomographyProblem(data, mask=truth["A"] > 0)
+    x = problem.vector(**{name: truth[name] for name in ("A", "B", "theta_op", "phi_op")})
+    assert basin.swapped(problem, x) is None
+
+
+# The plan ------------------------------------------------------------------------------------------------------------
+
+
+def test_a_stopped_plan_gives_a_vector_at_every_stage():
+    data, _ = golden_plain("g1_seed_frame.h5")
+    plan, journal = Plan(data, Job()), Journal()
+    for expected in ("mean", "tensor", "weight 1"):
+        fit_now = plan.next(journal)
+        assert fit_now.name == expected
+        problem, x = plan.lifted(journal, fit_now, fit_now.x)
+        assert np.isfinite(problem.value_and_gradient(x)[0])
+        journal.add(fit_now.name, fit_now.keep(fit_now.x), np.zeros(1), np.zeros(3))
+        plan.after(fit_now, journal)
+    assert Status.PLATEAU.converged
