@@ -49,8 +49,8 @@ test: .venv/installed-test warm
 
 # The kernels are compiled once here, not once in each of pytest's processes.
 warm: .venv/installed-test
-	$(BIN)/python -c 'import importlib, pathlib; [importlib.import_module(f"exactgrad.{path.parent.name}.kernel") \
-	    for path in sorted(pathlib.Path("src/exactgrad").glob("*/kernel.py"))]'
+	$(BIN)/python -c 'import importlib, pathlib; [importlib.import_module(f"exactgrad.{path.parent.name}.{path.stem}") \
+	    for path in sorted(pathlib.Path("src/exactgrad").glob("*/*kernel.py"))]'
 
 docs: .venv/installed-test
 	$(BIN)/python docs/generate.py

@@ -151,6 +151,31 @@ def test_amplitudes_from_coordinates():
     assert shot.settings.crystal.cell[0] == pytest.approx(9.48, abs=1.0)
 
 
+def test_a_spectrum_sees_anomalous_amplitudes_of_each_wavelength():
+    """f' and f'' of each wavelength: every source has the list that coordinates give at its own."""
+    pytest.importorskip("gemmi")
+    from exactgrad.diffraction.formats import coordinates
+
+    lengths = [1.0, 1.9, 1.0]
+    tables = {
+        "crystal": {"coordinates": "5e5z.pdb", "resolution": 5.0, "N": 5, "anomalous": True},
+        "beam": {"wavelengths": lengths, "weights": [1.0, 2.0, 1.0]},
+        "detector": DETECTOR,
+    }
+    (shot,) = shots(check_job(tables, "job"), DATA)
+    factors = shot.settings.structure_factors
+    assert factors.tables == 3 and np.array_equal(factors.table[0], factors.table[2])
+    lists = coordinates.read_anomalous(DATA / "5e5z.pdb", lengths[:2], 5.0)
+    for source, listed in enumerate(lists):
+        place = tuple((listed.hkl - factors.lowest).T.astype(int))
+        np.testing.assert_allclose(factors.table[source][place], listed.amplitude, rtol=1e-12)
+    assert np.abs(factors.table[0] - factors.table[1]).max() > 1e-3 * factors.table[0].max()
+    plain = shots(check_job(tables | {"crystal": tables["crystal"] | {"anomalous": False}}, "job"), DATA)[0]
+    assert np.abs(image(shot.settings.scene()) / image(plain.settings.scene()) - 1).max() > 1e-3
+    with pytest.raises(InputError, match="anomalous belongs to coordinates"):
+        check_job({"crystal": CRYSTAL | {"anomalous": True}, "detector": DETECTOR}, "job")
+
+
 def test_images_override_and_the_last_word_counts():
     tables = {
         "crystal": CRYSTAL | {"misset": [1, 2, 3]},

@@ -41,7 +41,17 @@ CELL = ("cell_a", "cell_b", "cell_c", "cell_alpha", "cell_beta", "cell_gamma")
 MISSET = ("misset_x", "misset_y", "misset_z")
 AMPLITUDES = ("hkl", "mtz", "coordinates", "column", "resolution", "k_sol", "b_sol")
 MOSAIC = ("mosaic", "mosaic_a", "mosaic_b", "mosaic_c", "mosaic_kind", "mosaic_domains", "mosaic_seed")
-BEYOND_OPTIONS = {*AMPLITUDES, "mosaic_matrices", "metric", "wavelengths", "weights", "geometry", "panel", "mask"}
+BEYOND_OPTIONS = {
+    *AMPLITUDES,
+    "anomalous",
+    "mosaic_matrices",
+    "metric",
+    "wavelengths",
+    "weights",
+    "geometry",
+    "panel",
+    "mask",
+}
 BEYOND_OPTIONS |= {
     "whole",
     "experiment",
@@ -202,6 +212,8 @@ def _settings(job: Job, tables: dict[str, dict[str, Any]], files: _Files) -> tup
         settings = _with_amplitudes(settings, listed, crystal, job, files)
     if "wavelengths" in beam:
         settings = _with_spectrum(settings, beam)
+    if crystal.get("anomalous"):
+        settings = _with_anomalous(settings, crystal, files)
     if "mask" in detector:
         from exactgrad.diffraction.formats import mask
 
@@ -426,14 +438,34 @@ def _amplitudes(table: dict[str, Any], files: _Files) -> Reflections | None:
         if "mtz" in table:
             return mtz.read(files.base / table["mtz"], table.get("column"))
         if "coordinates" in table:
-            solvent = {name: table[key] for key, name in (("k_sol", "k_sol"), ("b_sol", "b_sol_a2")) if key in table}
-            return coordinates.read(files.base / table["coordinates"], table["resolution"], **solvent)
+            return coordinates.read(files.base / table["coordinates"], table["resolution"], **_solvent(table))
         if "hkl" in table:
             return amplitudes.read_amplitudes(files.base / table["hkl"], column=table.get("column"))
         return None
 
     found: Reflections | None = files.once(("F", asked), reading)
     return found
+
+
+def _solvent(table: dict[str, Any]) -> dict[str, float]:
+    return {name: table[key] for key, name in (("k_sol", "k_sol"), ("b_sol", "b_sol_a2")) if key in table}
+
+
+def _with_anomalous(settings: Settings, table: dict[str, Any], files: _Files) -> Settings:
+    """Return settings whose every source has the amplitudes of its own wavelength, f' and f'' in them."""
+    from exactgrad.diffraction.formats import coordinates
+
+    lengths, source = np.unique(settings.beam.beam().wavelengths_m / crystals.ANGSTROM, return_inverse=True)
+    path, factors = files.base / table["coordinates"], settings.structure_factors
+
+    def making() -> tuple[StructureFactors, np.ndarray]:
+        lists = coordinates.read_anomalous(path, lengths.tolist(), table["resolution"], **_solvent(table))
+        hkl, rows = lists[0].hkl, np.array([one.amplitude for one in lists])[source]
+        absent = StructureFactors.from_list(hkl, np.zeros(len(hkl)), 1.0).table == 1.0
+        return StructureFactors.from_lists(hkl, rows, factors.default, factors.interpolate), absent
+
+    made, unlisted = files.once(("anomalous", tuple(lengths), tuple(source), factors.default), making)
+    return replace(settings, structure_factors=made, unlisted=unlisted)
 
 
 def _with_amplitudes(

@@ -140,6 +140,7 @@ class CrystalTable(Table):
     hkl: str | None = None
     mtz: str | None = None
     coordinates: str | None = None
+    anomalous: Flag | None = None
     column: str | None = None
     resolution: Positive | None = None
     k_sol: NotNegative | None = None
@@ -156,7 +157,8 @@ class CrystalTable(Table):
             raise ValueError(f"give one of hkl, mtz and coordinates, not {' and '.join(given)}")
         if self.coordinates is not None and self.resolution is None:
             raise ValueError("resolution: missing (in A); amplitudes are calculated from coordinates to it")
-        belongs = {"column": ("mtz", "hkl"), **dict.fromkeys(("resolution", "k_sol", "b_sol"), ("coordinates",))}
+        of_coordinates = ("resolution", "k_sol", "b_sol", "anomalous")
+        belongs = {"column": ("mtz", "hkl"), **dict.fromkeys(of_coordinates, ("coordinates",))}
         for key, owners in belongs.items():
             if getattr(self, key) is not None and not set(owners) & set(given):
                 raise ValueError(f"{key} belongs to {' or '.join(owners)}")
