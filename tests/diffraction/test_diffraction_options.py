@@ -133,6 +133,8 @@ def test_every_option_is_found_by_each_of_its_names():
         ("-lambda 1e999", "-lambda 1e999: a finite number"),
         ("-oversample 1.5", "-oversample 1.5: a whole number"),
         ("-oversample 100000", "oversample"),
+        ("-oversample 0", "-oversample: 0 sub-pixels"),
+        ("-detpixels 0", "-detpixels: 0 pixels"),
         ("-samplesize 1", "-oversample: the crystal asks"),
         ("-lambda -1", "-lambda = -1 A"),
         ("-lambda 0", "-lambda = 0 A"),

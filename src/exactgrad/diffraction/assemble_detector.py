@@ -117,6 +117,8 @@ def detector_of(given: Given, convention: Convention, wavelength: float, crystal
         raise InputError(f"-pixel {pixel * 1e3:g} mm: must be >= 1e-6 and <= 1000 mm")
     size = [given.get(f"{axis}_size", DEFAULT_SIZE) for axis in ("fast", "slow")]
     for i, axis in enumerate(("fast", "slow")):
+        if given.get(f"{axis}_pixels", 1) <= 0:
+            given.ineffective(f"{axis}_pixels", f"{given.get(f'{axis}_pixels')} pixels; at least 1")
         if given.get(f"{axis}_pixels"):
             if f"{axis}_size" in given:
                 given.ineffective(f"{axis}_size", "contradicts -detpixels")
@@ -136,6 +138,8 @@ def detector_of(given: Given, convention: Convention, wavelength: float, crystal
     )
     oversample = given.get("oversample", 0)
     if oversample <= 0:
+        if "oversample" in given:
+            given.ineffective("oversample", f"{oversample} sub-pixels a side; at least 1, or leave it out for enough")
         oversample = max(1, ceil(3.0 * crystal_m / (wavelength * settings.detector().distance_m / pixel)))
         if oversample > MOST_SAMPLES:
             raise InputError(f"-oversample: the crystal asks for {oversample} sub-pixels a side; give a number")
