@@ -242,10 +242,8 @@ class Unknowns:
         for name in names:
             moved = settings.replace({name: before[name] * (1 + 1e-6) + 1e-9})
             for other in names:
-                if other != name and moved.value(other) != before[other]:
-                    close = abs(moved.value(other) - before[other]) <= 1e-12 * abs(before[other])
-                    if not close:
-                        raise InputError(f"refine: {name} and {other} state the same number; free one of them")
+                if other != name and abs(moved.value(other) - before[other]) > 1e-12 * abs(before[other]):
+                    raise InputError(f"refine: {name} and {other} state the same number; free one of them")
 
     def _map(self, member: Free) -> Map:
         start = float(self.images[member.images[0]].value(member.name))
@@ -257,7 +255,7 @@ class Unknowns:
             )
         step = STEPS.get(named.entry.name, 0.0) * named.entry.si / named.si
         step = step or abs(start) * SHARES.get(named.entry.name, OTHER_SHARE) or 1.0
-        if start - low > FAR_STEPS * step:
+        if not np.isfinite(member.low) and start - low > FAR_STEPS * step:  # the table's; a stated one always binds
             low = -np.inf
         bounded = np.isfinite(member.high) or (_told(high) and start - low > FAR_BELOW * (high - low))
         return Map(start, step, low, high if np.isfinite(low) and bounded else np.inf)
