@@ -15,13 +15,14 @@ import math
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 
 from exactgrad.errors import FolderInUse, FormatError, InputError, NotWritten, RefusedFile
 
 TEXT_LIMIT_BYTES = 64 * 1024 * 1024
+BLOCK_BYTES = 1 << 20
 HDF5_LIMIT_BYTES = 64 * 1024**3
 HDF5_OBJECT_LIMIT = 100_000
 HDF5_EXPANSION_LIMIT = 1000  # gzip reaches about 1030:1, and only on a file that is all zeros
@@ -108,18 +109,42 @@ def read_bytes(path: Path, limit_bytes: int = TEXT_LIMIT_BYTES) -> bytes:
     b'abc'
     """
     path = Path(path)
+    with _reading(path) as handle:
+        data = handle.read(limit_bytes + 1)
+    if len(data) > limit_bytes:
+        raise RefusedFile(f"{path}: larger than {limit_bytes} bytes, the most that is read of such a file")
+    return data
+
+
+@contextlib.contextmanager
+def _reading(path: Path) -> Iterator[BinaryIO]:
     try:
         if not path.exists():
             raise InputError(f"{path}: no such file")
         if not path.is_file():  # a pipe or a device never ends
             raise InputError(f"{path}: not a regular file")
         with open(path, "rb") as handle:
-            data = handle.read(limit_bytes + 1)
+            yield handle
     except OSError as error:
         raise InputError(f"{path}: cannot be read: {error.strerror or error}") from error
-    if len(data) > limit_bytes:
-        raise RefusedFile(f"{path}: larger than {limit_bytes} bytes, the most that is read of such a file")
-    return data
+
+
+def hash_of(path: Path) -> str:
+    """Return the SHA-256 of a file that may be larger than memory; raises `InputError` if it cannot be read.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> path = Path(tempfile.mkdtemp()) / "a.bin"
+    >>> _ = path.write_bytes(b"abc")
+    >>> hash_of(path)[:16]
+    'ba7816bf8f01cfea'
+    """
+    digest = hashlib.sha256()
+    with _reading(Path(path)) as handle:
+        while block := handle.read(BLOCK_BYTES):
+            digest.update(block)
+    return digest.hexdigest()
 
 
 def read_text(path: Path, limit_bytes: int = TEXT_LIMIT_BYTES) -> str:

@@ -139,7 +139,7 @@ def test_resume_gives_the_same_bits(problem: Problem, tmp_path: Path) -> None:
             lambda event, stop=stop, events=events, after=after: stop.set() if next(events) == after else None,
         )
         checkpoint.save(tmp_path, part.search, f"job {after}")
-        by_file = run(stages, checkpoint.load(tmp_path, f"job {after}"), Budget(threads=2))
+        by_file = run(stages, checkpoint.load(tmp_path, f"job {after}", Search.from_arrays), Budget(threads=2))
         checkpoint.discard(tmp_path)
         # last: the states of a search share their arrays with the search that goes on from them
         by_arrays = run(stages, Search.from_arrays(part.search.to_arrays()), Budget(threads=1))

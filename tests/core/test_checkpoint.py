@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import os
 from dataclasses import fields
+from functools import partial
 
 import numpy as np
 import pytest
 
 from exactgrad.core import checkpoint, lbfgs
-from exactgrad.core.checkpoint import NAME, PREVIOUS, job_hash, load, save
+from exactgrad.core.checkpoint import NAME, PREVIOUS, job_hash, save
 from exactgrad.core.solve import Budget, Search, Stage, Stop, run
 from exactgrad.errors import FormatError, InputError, NotWritten
 from exactgrad.files import read_hdf5, write_hdf5
+
+load = partial(checkpoint.load, build=Search.from_arrays)
 
 
 class Valley:

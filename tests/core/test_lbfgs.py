@@ -191,9 +191,11 @@ def interrupted(problem: Plain, after: int, starts: int, most: int, **budget) ->
 def test_checkpoint_and_resume_change_no_bit(after: int, tmp_path) -> None:
     problem = rosenbrock()
     whole = search(problem, 4, 60)
-    assert checkpoint.load(tmp_path, "job") is None
+    assert checkpoint.load(tmp_path, "job", Search.from_arrays) is None
     checkpoint.save(tmp_path, interrupted(problem, after, 4, 60), "job")
-    resumed = run([Stage(problem, 60)], checkpoint.load(tmp_path, "job"), Budget(threads=1, tolerance=1e-15))
+    resumed = run(
+        [Stage(problem, 60)], checkpoint.load(tmp_path, "job", Search.from_arrays), Budget(threads=1, tolerance=1e-15)
+    )
     assert resumed.x.tobytes() == whole.x.tobytes()
     assert [h.tobytes() for h in resumed.histories] == [h.tobytes() for h in whole.histories]
     assert (resumed.iterations, resumed.evaluations, resumed.start) == (
@@ -202,7 +204,7 @@ def test_checkpoint_and_resume_change_no_bit(after: int, tmp_path) -> None:
         whole.start,
     )
     checkpoint.discard(tmp_path)
-    assert checkpoint.load(tmp_path, "job") is None
+    assert checkpoint.load(tmp_path, "job", Search.from_arrays) is None
 
 
 def test_checkpoints_belong_to_their_job_and_fall_back_when_damaged(tmp_path) -> None:
@@ -211,14 +213,14 @@ def test_checkpoints_belong_to_their_job_and_fall_back_when_damaged(tmp_path) ->
     checkpoint.save(tmp_path, first, "job")
     checkpoint.save(tmp_path, second, "job")
     with pytest.raises(InputError, match="belongs to another job"):
-        checkpoint.load(tmp_path, "another")
+        checkpoint.load(tmp_path, "another", Search.from_arrays)
     newest = tmp_path / checkpoint.NAME
     newest.write_bytes(newest.read_bytes()[:500])
-    fallen_back = checkpoint.load(tmp_path, "job")
+    fallen_back = checkpoint.load(tmp_path, "job", Search.from_arrays)
     assert [s and s.iteration for s in fallen_back.states] == [s and s.iteration for s in first.states]
     (tmp_path / checkpoint.PREVIOUS).write_bytes(b"nothing")
     with pytest.raises(FormatError):
-        checkpoint.load(tmp_path, "job")
+        checkpoint.load(tmp_path, "job", Search.from_arrays)
 
 
 def test_threads_do_not_change_the_result() -> None:

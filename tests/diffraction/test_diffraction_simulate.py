@@ -207,7 +207,7 @@ def test_a_run_that_was_cut_off_is_done_again_and_another_is_refused(tmp_path, m
             simulate(job(), tmp_path)
     assert (tmp_path / "image.npy").exists()
     assert not (tmp_path / "summary.json").exists()
-    with pytest.raises(FolderInUse, match=r"run\.json: exists already"):
+    with pytest.raises(FolderInUse, match="holds another run, which was cut off"):
         simulate(job(background={"flat": 1.0}), tmp_path)
     simulate(job(), tmp_path)
     np.testing.assert_array_equal(np.load(tmp_path / "image.npy"), expected)

@@ -213,6 +213,21 @@ def exit_code(summary: dict[str, Any]) -> int:
     return EXIT_CODES[summary["signal"] if summary["status"] == "interrupted" else summary["status"]]
 
 
+def ending(status: Status, stop: Stop, more: str = "") -> dict[str, str]:
+    """Return what a summary says of how a run ended: status, message (with `more` at its end), signal.
+
+    Examples
+    --------
+    >>> ending(Status.GRADIENT, Stop())["status"], ending(Status.ITERATIONS, Stop())["status"]
+    ('converged', 'budget')
+    """
+    told = {"status": "converged" if status.converged else "budget", "message": status.value + more}
+    if status is not Status.INTERRUPTED:
+        return told
+    name = signal.Signals(stop.signal).name if stop.signal is not None else "SIGINT"
+    return {**told, "status": "interrupted", "signal": name}
+
+
 def total_loss(problem: Problem) -> lbfgs.Loss:
     """Return the loss that is minimised: value + penalties, with its gradient."""
 

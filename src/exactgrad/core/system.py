@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib
 import pkgutil
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from exactgrad.errors import InputError
@@ -32,12 +33,17 @@ class System:
         Import path of ``(cases: int, seed: int) -> list[core.verify.Check]``, planted bugs included.
     demo : str
         Import path of ``(folder: Path) -> dict``: runs the embedded example, writes a run folder, returns its summary
-        (whose "headline" says in one line how good the result is).
+        (whose "headline" says in one line how good the result is, and whose "picture", if it has one, is the file that
+        stands for it).
     resume : str
         Import path of ``(folder: Path) -> dict``: continues an unfinished run folder of this system.
     trace, traced : str
         Import paths of ``(parameter: str, job: Path | None) -> core.trace.Trace`` and of ``() -> tuple[str, ...]``, the
         names of all parameters that can be traced.
+    jobs : tuple of str
+        Import paths of the models (pydantic) of its job files; by their tables a job is told from other systems' jobs.
+    verify_job : str
+        Import path of ``(job: Path, cases: int, seed: int) -> core.verify.Verified``: a user's own problem.
     """
 
     name: str
@@ -49,12 +55,23 @@ class System:
     resume: str
     trace: str = ""
     traced: str = ""
+    jobs: tuple[str, ...] = field(default=())
+    verify_job: str = ""
     aliases: tuple[str, ...] = field(default=())
 
     def load(self, part: str) -> Any:
         """Import what the descriptor's field `part` points to."""
-        module, _, attribute = getattr(self, part).partition(":")
-        return getattr(importlib.import_module(module), attribute)
+        return _imported(getattr(self, part))
+
+    def job_tables(self) -> list[set[str]]:
+        """Return the names of the tables of each kind of its job files."""
+        models = [_imported(path).model_fields for path in self.jobs]
+        return [{field.alias or name for name, field in fields.items()} for fields in models]
+
+
+def _imported(path: str) -> Any:
+    module, _, attribute = path.partition(":")
+    return getattr(importlib.import_module(module), attribute)
 
 
 def find_systems() -> dict[str, System]:
@@ -89,3 +106,26 @@ def get_system(name: str) -> System:
         if name in (system.name, *system.aliases):
             return system
     raise InputError(f"{name!r}: no such system; there are: {', '.join(systems)}")
+
+
+def system_of_job(path: Path) -> System:
+    """Return the system whose job a TOML file is: the one that knows most of its tables.
+
+    Raises
+    ------
+    InputError
+        If the file cannot be read, no system knows any of its tables, or several know as many.
+    """
+    from exactgrad.core.job_file import read_tables
+
+    tables = set(read_tables(path)[0])
+    known = {
+        system.name: max((len(tables & kind) for kind in system.job_tables()), default=0)
+        for system in find_systems().values()
+    }
+    most = max(known.values(), default=0)
+    found = [name for name, count in known.items() if count == most > 0]
+    if len(found) == 1:
+        return find_systems()[found[0]]
+    which = f"may be a job of {' or '.join(found)}" if found else "a job of no system"
+    raise InputError(f"{path}: {which} (its tables: {', '.join(sorted(tables))[:80] or 'none'}); name the system, too")

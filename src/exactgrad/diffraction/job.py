@@ -7,20 +7,18 @@ Keys are the names of the options and of `parameter_table`, in their units; ever
 
 from __future__ import annotations
 
-import difflib
 import json
 import re
-import tomllib
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, Strict, ValidationError, model_validator
+from pydantic import AfterValidator, Field, Strict, model_validator
 
+from exactgrad.core import job_file
+from exactgrad.core.job_file import Flag
 from exactgrad.diffraction.parameter_table import INDEXED_NAME, NAMES
-from exactgrad.errors import FormatError, InputError
-from exactgrad.files import read_text
+from exactgrad.errors import InputError
 
-JOB_LIMIT_BYTES = 16 * 1024 * 1024
 LARGEST = 1e45  # a fluence may be 1e29
 MOST_IMAGES = 10_000
 LEAST_MRAD = 1e-9  # squares of angles stay above zero
@@ -41,24 +39,20 @@ Degrees = Annotated[float, Strict(), Field(ge=-1e6, le=1e6, allow_inf_nan=False)
 Share = Annotated[float, Strict(), Field(ge=0, le=1, allow_inf_nan=False)]
 Whole = Annotated[int, Strict(), Field(ge=-(2**31) + 1, le=2**31 - 1)]
 Count = Annotated[int, Strict(), Field(ge=1, le=2**31 - 1)]
-Flag = Annotated[bool, Strict()]
 Vector = tuple[Number, Number, Number]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9_.+-]{1,64}$")]
 Format = Literal["npy", "float", "smv", "cbf", "nexus", "tiff", "png", "pgm"]
 Formats = Annotated[list[Format], Field(min_length=1)]
 INDEXED_OWNERS = {"lambda": "wavelengths", "weight": "weights", "F": "hkl"}  # the key in whose table they belong
-Model = TypeVar("Model", bound="Table")
 
 
-class Table(BaseModel):
-    """Base of the job's tables: unknown keys are errors, text is not taken for numbers, aliases are translated."""
-
-    model_config = ConfigDict(extra="forbid", strict=False, frozen=True)
+class Table(job_file.Table):
+    """Base of the job's tables: a parameter's other names are translated, an indexed one goes into `parameters`."""
 
     @classmethod
     def key_names(cls) -> list[str]:
         """Return the keys of the table as a file spells them."""
-        return [field.alias or name for name, field in cls.model_fields.items()]
+        return [name for name in super().key_names() if name != "parameters"]
 
     @classmethod
     def own(cls, key: str) -> bool:
@@ -148,7 +142,7 @@ class CrystalTable(Table):
     default_F: Number | None = None
     interpolate: Flag | None = None
     dmin: NotNegative | None = None
-    parameters: dict[str, Number] = {}
+    parameters: dict[str, Number] = Field(default_factory=dict)
 
     @model_validator(mode="after")
     def _one_source_of_f(self) -> CrystalTable:
@@ -194,7 +188,7 @@ class BeamTable(Table):
     nopolar: Flag | None = None
     beam_vector: Vector | None = None
     polar_vector: Vector | None = None
-    parameters: dict[str, Number] = {}
+    parameters: dict[str, Number] = Field(default_factory=dict)
 
     @model_validator(mode="after")
     def _one_spectrum(self) -> BeamTable:
@@ -252,7 +246,7 @@ class DetectorTable(Table):
     roi: tuple[Whole, Whole, Whole, Whole] | None = None
     mask: str | None = None
     img: str | None = None
-    parameters: dict[str, Number] = {}
+    parameters: dict[str, Number] = Field(default_factory=dict)
 
     @model_validator(mode="after")
     def _geometry(self) -> DetectorTable:
@@ -313,7 +307,7 @@ class NoiseTable(Table):
 class OutputTable(Table):
     """[output]: which files."""
 
-    formats: Formats = ["npy", "smv", "png"]
+    formats: Formats = Field(default_factory=lambda: ["npy", "smv", "png"])
     name: Name = "image"
     scale: Positive | None = None
     expected: Flag = True
@@ -351,7 +345,7 @@ class Job(Table):
     background: BackgroundTable = BackgroundTable()
     noise: NoiseTable | None = None
     output: OutputTable = OutputTable()
-    image: Annotated[list[dict[str, Any]], Field(max_length=MOST_IMAGES)] = []
+    image: list[dict[str, Any]] = Field(default_factory=list, max_length=MOST_IMAGES)
     refine: dict[str, Any] | None = None
 
 
@@ -379,28 +373,30 @@ def read_job(source: Any) -> tuple[Job, Path, str]:
     if isinstance(source, dict):
         return check_job(source, "job"), Path(), json.dumps(source, default=str)
     path = Path(source)
-    text = read_text(path, JOB_LIMIT_BYTES)
-    try:
-        tables = tomllib.loads(text)
-    except (ValueError, RecursionError) as error:  # ValueError: also a number of thousands of digits
-        raise FormatError(f"{path}: not valid TOML: {error}") from None
+    tables, text = job_file.read_tables(path)
     return check_job(tables, str(path)), path.parent, text
 
 
 def check_job(tables: dict[str, Any], name: str) -> Job:
     """Validate the tables of a job, those of its images too; raises `InputError` naming the first wrong key."""
-    job = check(Job, tables, name)
+    job = job_file.check_job(tables, name, Job)
     for index in range(len(job.image)):
         image_tables(job, index, name)
     return job
 
 
-def check(model: type[Model], given: dict[str, Any], name: str, joint: str = ": ") -> Model:
-    """Validate a table; raises `InputError` that begins with `name` and says which key is wrong and how."""
-    try:
-        return model.model_validate(given)
-    except ValidationError as error:
-        raise InputError(f"{name}{joint}{_first_problem(error, model)}") from None
+def input_files(tables: dict[str, Any], base: Path) -> list[str]:
+    """Return the files that a job reads, by the names it gives them: every text of it that is a file's name."""
+    names = {text for text in _texts(tables) if text and len(text) < 1000 and (base / text).is_file()}
+    return sorted(names | {word for word in tables.get("options", "").split() if (base / word).is_file()})
+
+
+def _texts(value: Any) -> list[str]:
+    if isinstance(value, dict):
+        return [text for part in value.values() for text in _texts(part)]
+    if isinstance(value, list):
+        return [text for part in value for text in _texts(part)]
+    return [value] if isinstance(value, str) else []
 
 
 def image_tables(job: Job, index: int, name: str = "job") -> dict[str, dict[str, Any]]:
@@ -424,7 +420,7 @@ def image_tables(job: Job, index: int, name: str = "job") -> dict[str, dict[str,
         owner = next((table for table, model in TABLES.items() if model.own(key)), None)
         if owner is None:
             allowed = [key for model in TABLES.values() for key in model.key_names()]
-            near = _hint(key, allowed).partition("; there")[0]
+            near = job_file.hint(key, allowed).partition("; there")[0]
             raise InputError(f"{where}.{key[:60]}: unknown key{near}; those of {', '.join(TABLES)} are allowed")
         own[owner][key] = value
     for table, model in TABLES.items():
@@ -437,7 +433,7 @@ def image_tables(job: Job, index: int, name: str = "job") -> dict[str, dict[str,
             if "parameters" in over:
                 over["parameters"] = {**stated.get("parameters", {}), **over["parameters"]}
             stated = {key: value for key, value in stated.items() if key not in over} | over
-            check(model, stated, where, ".")
+            job_file.check_job(stated, where, model, ".")
         tables[table] = stated
     return tables
 
@@ -457,44 +453,3 @@ def image_names(job: Job) -> list[str]:
     if twice:
         raise InputError(f"image.name = {twice[0]!r}: two images have this name")
     return names
-
-
-def _first_problem(error: ValidationError, model: type[Table]) -> str:
-    problems = error.errors(include_url=False)
-    first = min(problems, key=lambda item: item["type"] != "extra_forbidden")  # a misspelt key explains a missing one
-    key, message = _place(first), first["msg"].removeprefix("Value error, ")
-    if first["type"] == "missing":
-        return f"{key}: missing"
-    if first["type"] == "extra_forbidden":
-        owner = _model_at(model, first["loc"][:-1])
-        return f"{key}: unknown key{_hint(str(first['loc'][-1]), owner.key_names() if owner else [])}"
-    if first["type"] == "value_error":
-        return f"{key}: {message}" if key else message
-    if first["type"] in ("model_type", "model_attributes_type"):
-        message = "a table is needed"
-    return f"{key} = {repr(first['input'])[:60]}: {message}"
-
-
-def _model_at(model: type[Table], place: tuple[Any, ...]) -> type[Table] | None:
-    if not place:
-        return model
-    field = model.model_fields.get(str(place[0]))
-    kinds = [] if field is None else [field.annotation, *getattr(field.annotation, "__args__", ())]
-    return next((kind for kind in kinds if isinstance(kind, type) and issubclass(kind, Table)), None)
-
-
-def _hint(key: str, allowed: list[str]) -> str:
-    shown = [name for name in allowed if name != "parameters"]
-    near = difflib.get_close_matches(key, shown, 1, 0.6)
-    listed = f"; there are: {', '.join(shown)}" if shown else ""
-    return f"; did you mean {near[0]}?{'' if len(shown) > 40 else listed}" if near else listed
-
-
-def _place(problem: Any) -> str:
-    """Return the key that a problem is about, as the user spelt it."""
-    place = [str(part) for part in problem["loc"]]
-    keys = re.compile(r"[A-Za-z0-9_]+")  # the rest of a place names branches of a union, for programmers
-    kept = [part for part in place if keys.fullmatch(part) and part not in ("float", "int", "str", "tuple", "dict")]
-    if problem["type"] == "extra_forbidden" and not keys.fullmatch(place[-1]):
-        kept.append(repr(place[-1])[:60])
-    return ".".join(kept)

@@ -9,9 +9,10 @@ from typing import Annotated, Any, Literal
 import numpy as np
 from pydantic import Field, Strict, model_validator
 
+from exactgrad.core import job_file
 from exactgrad.diffraction.formats.images import detect_format, read_image
 from exactgrad.diffraction.from_job import Shot
-from exactgrad.diffraction.job import Flag, Job, NotNegative, Number, Positive, Table, check
+from exactgrad.diffraction.job import Flag, Job, NotNegative, Number, Positive, Table
 from exactgrad.diffraction.losses import Observed, observe
 from exactgrad.diffraction.parameter_table import find
 from exactgrad.diffraction.refinement.plan import AFTER_POSITIONS, FROM_PIXELS, GROUPS, Plan
@@ -78,7 +79,7 @@ def refine_table(job: Job, name: str) -> RefineTable:
     """Return the checked [refine] of a job; raises `InputError` if there is none or a key is wrong."""
     if job.refine is None:
         raise InputError(f"{name}: no [refine]; it names the recorded images (data) and what is free")
-    return check(RefineTable, job.refine, f"{name}: refine")
+    return job_file.check_job(job.refine, f"{name}: refine", RefineTable)
 
 
 def plan_of(table: RefineTable, todo: list[Shot], job: Job, base: Path) -> tuple[list[Settings], Plan]:

@@ -7,7 +7,6 @@ summary.json, report.html and figures. Nothing that stands in it is overwritten.
 from __future__ import annotations
 
 import contextlib
-import json
 import platform
 import time
 from collections.abc import Callable, Iterator
@@ -17,19 +16,16 @@ from typing import Any
 
 import numpy as np
 
-import exactgrad
-from exactgrad.core.run_folder import RUN, SUMMARY, read_object
+from exactgrad.core.run_folder import Description, begun, leave, refuse_used
 from exactgrad.diffraction import output, presentation
 from exactgrad.diffraction.from_job import Shot, shots
-from exactgrad.diffraction.job import Job, read_job
+from exactgrad.diffraction.job import Job, input_files, read_job
 from exactgrad.diffraction.render import engine_of, image
 from exactgrad.diffraction.scene import Scene
 from exactgrad.diffraction.spots import Spots, predict
-from exactgrad.errors import FolderInUse, InputError
-from exactgrad.files import hold_folder, read_text, write_atomic
+from exactgrad.errors import InputError
 from exactgrad.kernels.threads import available_threads
 
-REPORT = "report.html"
 Say = Callable[[str], None]
 
 
@@ -95,23 +91,14 @@ def simulate(
         job = _with_seed(job, seed, name)
     with _blaming(name):
         todo = shots(job, base)
-    description = {
-        "system": "diffraction",
-        "command": "simulate",
-        "version": exactgrad.__version__,
-        "job": job.model_dump(mode="json", by_alias=True, exclude_unset=True),
-        "base": str(base.resolve()),
-        "threads": threads,
-    }
-    _refuse_used(folder, job, todo, description, text)
+    tables = job.model_dump(mode="json", by_alias=True, exclude_unset=True)
+    description = Description.of("diffraction", "simulate", tables, base, input_files(tables, base), threads)
+    own_text, written = None if isinstance(source, dict) else text, _written(job, todo)
+    refuse_used(folder, own_text, written, description)  # before anything is computed
     with _blaming(name):
         first = take(todo[0], job, 0, threads)  # what cannot be computed is told before anything is written
-    with hold_folder(folder):
-        _refuse_used(folder, job, todo, description, text)
-        if not isinstance(source, dict):
-            write_atomic(folder / "job.toml", text, overwrite=True)
-        write_atomic(folder / RUN, json.dumps(description, indent=1), overwrite=True)
-        return _run(job, todo, first, folder, text, threads, say, began)
+    with begun(folder, description, own_text, written, again=True):
+        return _run(job, todo, first, folder, description, text, threads, say, began)
 
 
 def take(shot: Shot, job: Job, index: int, threads: int | None = None) -> Taken:
@@ -140,7 +127,15 @@ def _spots(scene: Scene, job: Job) -> tuple[Spots | None, str]:
 
 
 def _run(
-    job: Job, todo: list[Shot], first: Taken, folder: Path, text: str, threads: int | None, say: Say, began: float
+    job: Job,
+    todo: list[Shot],
+    first: Taken,
+    folder: Path,
+    description: Description,
+    text: str,
+    threads: int | None,
+    say: Say,
+    began: float,
 ) -> dict[str, Any]:
     rows, written, notes = [], list[str](), list[str]()
     kept: list[Taken] = []
@@ -163,9 +158,7 @@ def _run(
         say(f"{shot.name}: {rows[-1]['brightest']:.6g} {taken.unit} at most, {rows[-1]['spots'] or 0} spots")
     seconds = time.perf_counter() - began
     summary = {
-        "system": "diffraction",
-        "command": "simulate",
-        "version": exactgrad.__version__,
+        **description.head(),
         "status": "converged",
         "message": _message(rows),
         "headline": _message(rows),
@@ -179,11 +172,8 @@ def _run(
         f"{platform.machine()}",
     }
     pictures = presentation.figures(kept) if job.output.figures else {}
-    for name, (_, png, _caption) in pictures.items():
-        write_atomic(folder / f"{name}.png", png, overwrite=True)
     html = presentation.report_html(todo[0], summary, text, pictures)
-    write_atomic(folder / REPORT, html, overwrite=True)
-    write_atomic(folder / SUMMARY, json.dumps(summary, indent=1), overwrite=True)
+    leave(folder, summary, pictures, html)
     return summary
 
 
@@ -228,32 +218,11 @@ def _with_seed(job: Job, seed: int, name: str) -> Job:
     return check_job({**tables, "noise": {**tables["noise"], "seed": seed}}, "command line")
 
 
-def _refuse_used(folder: Path, job: Job, todo: list[Shot], description: dict[str, Any], text: str) -> None:
-    """Refuse a folder in which a run, or a file that this run would write, stands already.
-
-    This very run, if it was cut off, is done again in its place.
-    """
-    if folder.exists() and not folder.is_dir():
-        raise InputError(f"{folder}: a file of this name exists; an output folder is needed")
-    if (folder / SUMMARY).exists():
-        raise FolderInUse(f"{folder}: holds the results of a run; choose another --out")
+def _written(job: Job, todo: list[Shot]) -> list[str]:
+    """Return the names of figures and images that the run writes."""
     pictures = [f"{name}.png" for name in presentation.FIGURES]
     images = output.file_names(job, [shot.name for shot in todo])
     taken = sorted(set(pictures) & set(images)) if job.output.figures else []
     if taken:
         raise InputError(f"output.name: {taken[0]} is the name of a figure; choose another")
-    if _is_this_run(folder, description):
-        return
-    for name in (RUN, REPORT, *pictures, *images):
-        if (folder / name).exists():
-            raise FolderInUse(f"{folder / name}: exists already and would be overwritten; choose another --out")
-    own = folder / "job.toml"
-    if own.exists() and read_text(own) != text:
-        raise FolderInUse(f"{own}: is another job; choose another --out")
-
-
-def _is_this_run(folder: Path, description: dict[str, Any]) -> bool:
-    with contextlib.suppress(InputError):
-        begun = read_object(folder / RUN)
-        return all(begun.get(key) == description[key] for key in ("system", "command", "version", "job", "base"))
-    return False
+    return [*pictures, *images]

@@ -6,9 +6,7 @@ report.html, figures and the pulse files. Results of a finished run are never ov
 
 from __future__ import annotations
 
-import json
 import platform
-import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,29 +15,19 @@ import numpy as np
 
 import exactgrad
 from exactgrad.core import checkpoint
-from exactgrad.core.solve import Budget, Event, Result, Search, interruptible, run
-from exactgrad.errors import InputError
-from exactgrad.files import hold_folder, read_text, write_atomic, write_hdf5
+from exactgrad.core.run_folder import RESULT, RUN, Description, begun, job_text, leave, reopened, with_overrides
+from exactgrad.core.solve import Budget, Event, Result, Search, ending, interruptible, run
+from exactgrad.files import write_hdf5
 from exactgrad.kernels.threads import available_threads
 from exactgrad.pulses import output, presentation
 from exactgrad.pulses.assemble import clip
 from exactgrad.pulses.certificate import Dense, dense_grid, grid_warnings, qualities
-from exactgrad.pulses.job import blaming, check_job, read_job
+from exactgrad.pulses.job import Job, blaming, check_job, read_job
 from exactgrad.pulses.output import PulseFiles
 from exactgrad.pulses.problem import PulseProblem
 from exactgrad.pulses.pulse import Pulse
-from exactgrad.pulses.run_folder import (
-    REPORT,
-    RESULT,
-    RUN,
-    SUMMARY,
-    bound_text,
-    hash_inputs,
-    read_run,
-    read_summary,
-    refuse_used,
-)
-from exactgrad.pulses.search import outcome_of, refine_by_newton, refuse_too_large, stages_of, starting_vectors
+from exactgrad.pulses.search import refine_by_newton, refuse_too_large, stages_of, starting_vectors
+from exactgrad.pulses.starts import KINDS
 
 Listener = Callable[[Event], None]
 
@@ -78,30 +66,17 @@ def design(
     folder = Path(folder)
     job, base, text = read_job(source)
     name = "job" if isinstance(source, dict) else str(source)
-    changes = {key: value for key, value in (overrides or {}).items() if value is not None}
     tables = job.model_dump(mode="json", exclude_unset=True)
-    tables["solve"] = {**tables.get("solve", {}), **changes}
-    job = check_job(tables, "command line" if changes else name)
+    changed = with_overrides(tables, "solve", overrides)
+    job = check_job(changed, name if changed is tables else "command line")
     with blaming(name):
         problem = PulseProblem(job, base, text=text)
         output.check_formats(job.output.formats)
         problem.start(job.solve.seed)  # a start file that cannot be read is told before anything is written
         refuse_too_large(problem)
-    refuse_used(folder, problem)
-    with hold_folder(folder):
-        refuse_used(folder, problem)
-        description = {
-            "system": "pulses",
-            "command": "design",
-            "version": exactgrad.__version__,
-            "job": tables,
-            "base": str(base.resolve()),
-            "inputs": hash_inputs(job, base),
-            "threads": threads,
-        }
-        if not isinstance(source, dict):
-            write_atomic(folder / "job.toml", text, overwrite=True)
-        write_atomic(folder / RUN, json.dumps(description, indent=1), overwrite=True)
+    description = Description.of("pulses", "design", changed, base, _inputs(job), threads)
+    written = [*(f"{name}.png" for name in presentation.FIGURES), *output.file_names(job)]
+    with begun(folder, description, None if isinstance(source, dict) else text, written):
         return _carry_on(problem, folder, description, None, threads, on_event)
 
 
@@ -128,36 +103,38 @@ def resume(
         If there is no run in the folder, or it is finished.
     """
     folder = Path(folder)
-    description = read_run(folder)
-    with hold_folder(folder):
-        finished = read_summary(folder)
-        if finished is not None and finished.get("status") == "converged":
-            raise InputError(f"{folder}: this run is finished ({finished.get('message', '')})")
-        bound = bound_text(description)
-        changes = {key: value for key, value in (overrides or {}).items() if value is not None}
-        description["job"]["solve"] = {**description["job"].get("solve", {}), **changes}
-        base = Path(description["base"])
-        job = check_job(description["job"], str(folder / RUN))
-        text = read_text(folder / "job.toml") if (folder / "job.toml").exists() else json.dumps(description["job"])
-        with blaming(str(folder / RUN)):
-            problem = PulseProblem(job, base, text=text)
-        for name, digest in hash_inputs(job, base).items():
-            if description["inputs"].get(name) != digest:
-                raise InputError(f"{base / name}: has changed since this run began; the run cannot go on as it was")
-        search = checkpoint.load(folder, bound)
-        return _carry_on(problem, folder, description, search, threads or description["threads"], on_event)
+    with reopened(folder, "design") as found:
+        search = checkpoint.load(folder, _bound(found), Search.from_arrays)
+        description = found.changed("solve", overrides)
+        name = str(folder / RUN)
+        job = check_job(description.job, name)
+        with blaming(name):
+            problem = PulseProblem(job, Path(description.base), text=job_text(folder, description))
+        return _carry_on(problem, folder, description, search, threads or description.threads, on_event)
+
+
+def _inputs(job: Job) -> list[str]:
+    """Return the files that a job reads, by the names it gives them."""
+    names = [job.ensemble.distribution, job.target.map, job.response.file if job.response else None]
+    if job.solve.start not in KINDS:
+        names.append(job.solve.start)
+    return [name for name in names if name is not None]
+
+
+def _bound(description: Description) -> str:
+    return description.bound("solve")
 
 
 def _carry_on(
     problem: PulseProblem,
     folder: Path,
-    description: dict,
+    description: Description,
     search: Search | None,
     threads: int | None,
     on_event: Listener,
 ) -> dict[str, Any]:
     """Run the search (from its starts where there is no checkpoint) and write what it leaves behind."""
-    bound, stages = bound_text(description), stages_of(problem)
+    bound, stages = _bound(description), stages_of(problem)
     solve = problem.job.solve
     budget = Budget(
         max_seconds=solve.max_seconds,
@@ -178,11 +155,9 @@ def _carry_on(
         more = ""
         if solve.method == "newton":
             result, more = refine_by_newton(problem, result, stop, threads)
-        outcome = outcome_of(result, more)
+        outcome = ending(result.status, stop, more)
         if outcome["status"] != "converged":
             checkpoint.save(folder, result.search, bound)
-        if outcome["status"] == "interrupted":
-            outcome["signal"] = signal.Signals(stop.signal).name if stop.signal is not None else "SIGINT"
         summary = finish(problem, folder, description, result, outcome, threads)  # one signal does not cut it short
     if outcome["status"] == "converged":
         checkpoint.discard(folder)
@@ -192,7 +167,7 @@ def _carry_on(
 def finish(
     problem: PulseProblem,
     folder: Path,
-    description: dict,
+    description: Description,
     result: Result,
     outcome: dict[str, str],
     threads: int | None,
@@ -203,9 +178,7 @@ def finish(
     files = output.write_pulse_files(problem, pulse, quality, folder, overwrite=True)
     dense = dense_grid(problem, pulse)
     summary = {
-        "system": "pulses",
-        "command": description["command"],
-        "version": exactgrad.__version__,
+        **description.head(),
         **outcome,
         **_numbers(problem, pulse, values, quality, dense, files, result),
         "engine": f"numba, float64, {threads or available_threads()} threads on {platform.machine()}",
@@ -217,12 +190,9 @@ def finish(
         overwrite=True,
     )
     pictures = presentation.figures(problem, pulse, dense, result.histories) if problem.job.output.figures else {}
-    for name, (_, png, _caption) in pictures.items():
-        write_atomic(folder / f"{name}.png", png, overwrite=True)
     command = f"exactgrad pulse design job.toml --out DIR --seed {problem.job.solve.seed}"
     html = presentation.report_html(problem, summary, command, pictures)
-    write_atomic(folder / REPORT, html, overwrite=True)
-    write_atomic(folder / SUMMARY, json.dumps(summary, indent=1), overwrite=True)
+    leave(folder, summary, pictures, html)
     return summary
 
 

@@ -73,12 +73,6 @@ def refuse_too_large(problem: PulseProblem) -> None:
         )
 
 
-def outcome_of(result: Result, more: str) -> dict[str, str]:
-    """Return the status and message of a result for the summary, with `more` said at the end."""
-    status = "interrupted" if result.status is Status.INTERRUPTED else "budget"
-    return {"status": "converged" if result.status.converged else status, "message": result.status.value + more}
-
-
 def refine_by_newton(problem: PulseProblem, result: Result, stop: Stop, threads: int | None) -> tuple[Result, str]:
     """Refine the best result by trust-region Newton with exact Hessian products; return it and what to say of it."""
     from exactgrad.core.newton import newton

@@ -9,14 +9,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 import exactgrad
-from exactgrad.core.run_folder import SUMMARY
-from exactgrad.files import write_atomic
+from exactgrad.core.run_folder import RESULT, leave
 from exactgrad.tomography import derived, presentation, resolution, starts, uncertainty
 from exactgrad.tomography.dataset import Dataset
 from exactgrad.tomography.formats import result
 from exactgrad.tomography.formats.result import Volume
 from exactgrad.tomography.problem import TomographyProblem
-from exactgrad.tomography.run_folder import REPORT, RESULT
 from exactgrad.tomography.sphere import angles_from_axis
 from exactgrad.tomography.stages import Journal, Plan
 
@@ -32,12 +30,12 @@ SHARP = 1.0  # |B| above which an axis is judged
 
 
 def finish(
-    plan: Plan, journal: Journal, outcome: Outcome, folder: Path, description: dict[str, Any], threads: int | None
+    plan: Plan, journal: Journal, outcome: Outcome, folder: Path, told: dict[str, Any], threads: int | None
 ) -> dict[str, Any]:
     """Write everything a run leaves behind, the summary last; return the summary."""
     problem, x, job = outcome.problem, outcome.x, plan.job
     problem.limit_threads(threads)
-    is_whole = description["status"] == "converged"
+    is_whole = told["status"] == "converged"
     volume = volume_of(problem, x)
     cost, penalty = problem.value_and_gradient(x)[0], problem.penalty_and_gradient(x)[0]
     count = samples_of(problem, job.quality.samples) if is_whole else 0
@@ -54,10 +52,7 @@ def finish(
     half = resolution.split_half(plan, journal, problem, x) if splits else None
     residual = residual_maps(problem, x) if job.output.residuals else {}
     summary: dict[str, Any] = {
-        "system": "tomography",
-        "command": description["command"],
-        "version": exactgrad.__version__,
-        **{key: description[key] for key in ("status", "message", "signal") if key in description},
+        **{key: told[key] for key in ("system", "command", "version", "status", "message", "signal") if key in told},
         "headline": "",
         "seconds": round(outcome.seconds, 3),
         "evaluations": outcome.evaluations,
@@ -76,8 +71,8 @@ def finish(
         **(half.numbers() if half is not None else {}),
         **_offset_numbers(plan, journal),
         "seed": job.solve.seed,
-        "data": description["data"],
-        "warnings": description["warnings"],
+        "data": told["data"],
+        "warnings": told["warnings"],
         "engine": f"numba, float64 on {_threads(threads)} threads",
     }
     summary["headline"] = headline(summary)
@@ -85,11 +80,10 @@ def finish(
     attributes = {"schema": 1, "system": "tomography", "version": exactgrad.__version__, **_units(plan.data)}
     result.write(folder / RESULT, volume, arrays, attributes, overwrite=True)
     pictures = presentation.figures(problem, x, volume, journal, half) if job.output.figures else {}
-    for name, (_, png, _caption) in pictures.items():
-        write_atomic(folder / f"{name}.png", png, overwrite=True)
-    html = presentation.report_html(summary, json.dumps(description["job"], indent=1), pictures)
-    write_atomic(folder / REPORT, html, overwrite=True)
-    write_atomic(folder / SUMMARY, json.dumps(summary, indent=1), overwrite=True)
+    html = presentation.report_html(
+        summary, json.dumps(job.model_dump(mode="json", exclude_unset=True), indent=1), pictures
+    )
+    leave(folder, summary, pictures, html)
     return summary
 
 

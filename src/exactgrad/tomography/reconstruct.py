@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import signal
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
@@ -12,13 +10,11 @@ from typing import Any
 
 import numpy as np
 
-import exactgrad
 from exactgrad.core import checkpoint
 from exactgrad.core.lbfgs import Status
-from exactgrad.core.run_folder import RUN
-from exactgrad.core.solve import Budget, Event, Search, Stage, Stop, interruptible, run
+from exactgrad.core.run_folder import Description, begun, refuse_used, reopened, with_overrides
+from exactgrad.core.solve import Budget, Event, Search, Stage, Stop, ending, interruptible, run
 from exactgrad.errors import InputError
-from exactgrad.files import hold_folder, write_atomic
 from exactgrad.tomography import output, run_folder
 from exactgrad.tomography.dataset import Dataset
 from exactgrad.tomography.problem import TomographyProblem
@@ -91,26 +87,15 @@ def reconstruct(
     """
     path, folder = Path(path), Path(folder)
     checked, text = read_job({} if job is None else job, Job)
-    tables = _changed(checked.model_dump(mode="json", exclude_unset=True), overrides)
+    tables = with_overrides(checked.model_dump(mode="json", exclude_unset=True), "solve", overrides)
     checked, _ = read_job(tables, Job)
     own_text = text if job is not None and not isinstance(job, dict) else None
-    run_folder.refuse_used(folder, own_text)
+    written = [run_folder.JOURNAL, *(f"{name}.png" for name in run_folder.PICTURES)]
+    refuse_used(folder, own_text, written)  # before a large file is read
     data, warnings = _load(path, checked)
-    with hold_folder(folder):
-        run_folder.refuse_used(folder, own_text)
-        description = {
-            "system": "tomography",
-            "command": "reconstruct",
-            "version": exactgrad.__version__,
-            "job": tables,
-            "data": str(path.resolve()),
-            "data_sha256": run_folder.hash_of(path),
-            "threads": threads,
-        }
-        if own_text is not None:
-            write_atomic(folder / run_folder.JOB, own_text, overwrite=True)
-        write_atomic(folder / RUN, json.dumps(description, indent=1), overwrite=True)
-        return _carry_on(data, warnings, folder, description, threads, on_event)
+    description = Description.of("tomography", "reconstruct", tables, path.parent, [path.name], threads)
+    with begun(folder, description, own_text, written):
+        return _carry_on(data, warnings, folder, description, _bound(description), threads, on_event)
 
 
 def resume(
@@ -136,23 +121,19 @@ def resume(
         If there is no run in the folder, it is finished, or its data have changed.
     """
     folder = Path(folder)
-    description = run_folder.read_run(folder)
-    with hold_folder(folder):
-        finished = run_folder.read_summary(folder)
-        if finished is not None and finished.get("status") == "converged":
-            raise InputError(f"{folder}: this run is finished ({finished.get('message', '')})")
-        description["job"] = _changed(description["job"], overrides)
-        checked, _ = read_job(description["job"], Job)
-        path = Path(description["data"])
-        if run_folder.hash_of(path) != description["data_sha256"]:
-            raise InputError(f"{path}: has changed since this run began; the run cannot go on as it was")
-        data, warnings = _load(path, checked)
-        return _carry_on(data, warnings, folder, description, threads or description["threads"], on_event)
+    with reopened(folder, "reconstruct") as found:
+        description = found.changed("solve", overrides)
+        checked, _ = read_job(description.job, Job)
+        data, warnings = _load(_data_path(description), checked)
+        return _carry_on(data, warnings, folder, description, _bound(found), threads or description.threads, on_event)
 
 
-def _changed(tables: dict[str, Any], overrides: dict[str, Any] | None) -> dict[str, Any]:
-    changes = {key: value for key, value in (overrides or {}).items() if value is not None}
-    return {**tables, "solve": {**tables.get("solve", {}), **changes}} if changes else tables
+def _bound(description: Description) -> str:
+    return description.bound("solve", ("quality",))
+
+
+def _data_path(description: Description) -> Path:
+    return Path(description.base) / next(iter(description.inputs))
 
 
 def _load(path: Path, job: Job) -> tuple[Dataset, list[str]]:
@@ -171,21 +152,21 @@ def _carry_on(
     data: Dataset,
     warnings: list[str],
     folder: Path,
-    description: dict[str, Any],
+    description: Description,
+    bound: str,
     threads: int | None,
     on_event: Listener,
 ) -> dict[str, Any]:
     """Run the fits that are not finished and write what they come to."""
-    job, _ = read_job(description["job"], Job)
-    bound = run_folder.bound_text(description)
+    job, _ = read_job(description.job, Job)
     journal = run_folder.load_journal(folder, bound)
     plan = Plan(data, job, threads)
     with interruptible() as stop:
         outcome = _fits(plan, journal, folder, bound, threads, stop, on_event)
-        ending = _ending(outcome.status, stop)
-        told = {**description, **ending, "warnings": warnings}
+        how = ending(outcome.status, stop)
+        told = {**description.head(), **how, "data": str(_data_path(description)), "warnings": warnings}
         summary = output.finish(plan, journal, outcome, folder, told, threads)
-    if ending["status"] == "converged":
+    if how["status"] == "converged":
         checkpoint.discard(folder)
         (folder / run_folder.JOURNAL).unlink(missing_ok=True)
     return summary
@@ -238,12 +219,3 @@ def _titled(fit: Fit, began_s: float, on_event: Listener) -> Listener:
 
 def _save(folder: Path, bound: str, search: Search) -> None:
     checkpoint.save(folder, search, bound)
-
-
-def _ending(status: Status, stop: Stop) -> dict[str, str]:
-    if status.converged:
-        return {"status": "converged", "message": status.value}
-    if status is not Status.INTERRUPTED:
-        return {"status": "budget", "message": status.value}
-    name = signal.Signals(stop.signal).name if stop.signal is not None else "SIGINT"
-    return {"status": "interrupted", "message": status.value, "signal": name}

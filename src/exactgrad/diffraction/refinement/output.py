@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import platform
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,19 +12,17 @@ import numpy as np
 
 import exactgrad
 from exactgrad.core.least_squares import Covariance, Failed, covariance
-from exactgrad.core.run_folder import SUMMARY
+from exactgrad.core.run_folder import RESULT, leave
 from exactgrad.diffraction.parameter_table import find
 from exactgrad.diffraction.problem import Fitted
 from exactgrad.diffraction.refinement.search import Found
-from exactgrad.files import write_atomic, write_hdf5
+from exactgrad.files import write_hdf5
 from exactgrad.kernels.threads import available_threads
 
 if TYPE_CHECKING:
     from exactgrad.diffraction.refine import Task
 
-RESULT, REPORT = "result.h5", "report.html"
 FIGURES = ("figure_fit", "figure_spots", "figure_convergence", "figure_correlations", "figure_residuals")
-FILES = (REPORT, *(f"{name}.png" for name in FIGURES))
 TOLD_CORRELATION = 0.8
 MOST_CORRELATIONS = 20
 MISFIT_SIGMA = 5.0
@@ -98,28 +95,22 @@ class Result:
 
 
 def write(
-    folder: Path, found: Found, outcome: dict[str, str], names: Sequence[str], task: Task, threads: int | None
+    folder: Path, found: Found, head: dict[str, str], names: Sequence[str], task: Task, threads: int | None
 ) -> dict[str, Any]:
     """Write everything a run leaves behind, the summary last; return the summary."""
     from exactgrad.diffraction.refinement import presentation
 
     result = Result.of(found)
     summary = {
-        "system": "diffraction",
-        "command": "refine",
-        "version": exactgrad.__version__,
-        **outcome,
+        **head,
         **_numbers(result, names),
         "engine": f"numba, float64, {threads or available_threads()} threads on {platform.machine()}",
     }
     attributes = {"schema": 1, "system": "diffraction", "version": exactgrad.__version__}
     write_hdf5(folder / RESULT, arrays(result), attributes, overwrite=True)
     pictures = presentation.figures(result, names) if task.table.figures else {}
-    for name, (_, png, _caption) in pictures.items():
-        write_atomic(folder / f"{name}.png", png, overwrite=True)
     html = presentation.report_html(result, summary, task.text, pictures)
-    write_atomic(folder / REPORT, html, overwrite=True)
-    write_atomic(folder / SUMMARY, json.dumps(summary, indent=1), overwrite=True)
+    leave(folder, summary, pictures, html)
     return summary
 
 
