@@ -1,4 +1,4 @@
-# make demo | test | docs | bench | clean        PYTHON=python3.12 picks another interpreter
+# make demo | test | package-test | docs | bench | performance | clean        PYTHON=python3.12 picks another interpreter
 PYTHON ?= python3
 DEMO ?= demo
 BIN := .venv/bin
@@ -7,13 +7,15 @@ SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
 export NO_MKDOCS_2_WARNING := 1
-.PHONY: help demo test docs bench clean remove-demo warm
+.PHONY: help demo test package-test docs bench performance clean remove-demo warm
 
 help:
 	@echo "make demo    install into .venv, then run every system's example into ./$(DEMO)"
 	@echo "make test    install with the test extras, then lint, types, tests, documentation"
-	@echo "make docs    build the documentation into ./site"
+	@echo "make docs    write the pages made from the code, build the documentation into ./site"
 	@echo "make bench   run the benchmarks"
+	@echo "make package-test   build sdist and wheel, install them elsewhere, use them there (network, minutes)"
+	@echo "make performance    run the benchmarks, put their tables into docs/performance.md"
 	@echo "make clean   remove .venv, caches, and what demo and docs wrote"
 
 $(BIN)/python:
@@ -47,10 +49,12 @@ test: .venv/installed-test warm
 	$(BIN)/pytest -n 2 --dist loadfile
 	$(BIN)/python -m mkdocs build --strict --quiet
 
+package-test: .venv/installed-test
+	$(BIN)/pytest -m package tests/packaging
+
 # The kernels are compiled once here, not once in each of pytest's processes.
 warm: .venv/installed-test
-	$(BIN)/python -c 'import importlib, pathlib; [importlib.import_module(f"exactgrad.{path.parent.name}.{path.stem}") \
-	    for path in sorted(pathlib.Path("src/exactgrad").glob("*/*kernel.py"))]'
+	$(BIN)/python tests/warm.py
 
 docs: .venv/installed-test
 	$(BIN)/python docs/generate.py
@@ -60,6 +64,9 @@ docs: .venv/installed-test
 bench: .venv/installed-test
 	@for file in benchmarks/*.py; do [ -e "$$file" ] || { echo "no benchmarks yet"; break; }; \
 	    echo "== $$file"; $(BIN)/python "$$file"; done
+
+performance: .venv/installed-test
+	$(BIN)/python docs/measure.py
 
 clean:
 	rm -rf -- .venv site build dist src/*.egg-info .pytest_cache .ruff_cache .mypy_cache .hypothesis .import_linter_cache

@@ -20,6 +20,7 @@ FOLDER = Path(__file__).resolve().parent
 PAGES = {  # system: its parameters
     "diffraction": ("mosaic_spread_rad", "cell_a", "misset_rot_x", "distance_mm", "lambda_A", "fluence"),
     "pulses": ("amplitude", "phase", "ux", "uy", "uz", "offset", "b1"),
+    "tomography": ("A", "B", "theta_op", "phi_op", "j_offset", "k_offset", "transmission"),
 }
 NUMBER = re.compile(r"(?<![\w.])[-+]?\d+(?:\.\d+)?(?:e[-+]?\d+)?")
 CLOSE, NOTHING = 1e-3, 1e-9  # relative; below the latter a number is rounding
@@ -77,22 +78,24 @@ def differs(written: str, made: str) -> bool:
 
 
 def main(arguments: list[str]) -> int:
-    """Write the pages; with --check, return 1 if one is missing or says something else, and name it."""
+    """Write the pages that say something else; with --check, return 1 if there is one, or a picture is missing."""
     check = arguments == ["--check"]
     texts, pictures = pages(draw=not check)
+    stale = [name for name, text in texts.items() if _is_stale(FOLDER / name, text)]
+    missing = [name for name in pictures if not (FOLDER / name).is_file()]
     if check:
-        stale = [name for name in pictures if not (FOLDER / name).is_file()]
-        for name, text in texts.items():
-            path = FOLDER / name
-            if not path.is_file() or differs(path.read_text(encoding="utf-8"), text):
-                stale.append(name)
-        sys.stderr.write("".join(f"docs/traces/{name} is stale\n" for name in stale))
-        return int(bool(stale))
-    for name, text in texts.items():
-        (FOLDER / name).write_text(text, encoding="utf-8")
+        sys.stderr.write("".join(f"docs/traces/{name} is stale\n" for name in stale + missing))
+        return int(bool(stale + missing))
+    for name in stale:
+        (FOLDER / name).write_text(texts[name], encoding="utf-8")
     for name, image in pictures.items():
-        (FOLDER / name).write_bytes(image)
+        if name in missing or f"{name.rpartition('_')[0]}.md" in stale:
+            (FOLDER / name).write_bytes(image)
     return 0
+
+
+def _is_stale(path: Path, text: str) -> bool:
+    return not path.is_file() or differs(path.read_text(encoding="utf-8"), text)
 
 
 if __name__ == "__main__":

@@ -63,7 +63,10 @@ def write_atomic(path: Path, content: str | bytes, overwrite: bool = False) -> N
 
 
 def write_atomic_with(path: Path, writer: Callable[[Path], Any], overwrite: bool = False) -> None:
-    """Let `writer` fill a temporary file beside `path`, then move it into place; arguments as in `write_atomic`."""
+    """Let `writer` fill a temporary file beside `path`, then move it into place.
+
+    Arguments and what is raised as of `write_atomic`.
+    """
     path = Path(path)
     temporary = path.with_name(f".{path.name}.tmp-{os.getpid()}{path.suffix}")
     try:
@@ -227,7 +230,7 @@ def _check_seal(path: Path) -> None:
 
 @contextlib.contextmanager
 def damage_told(path: Path) -> Iterator[None]:
-    """Turn what the HDF5 library says of a damaged file, while it is read, into a `FormatError`."""
+    """Raise what the HDF5 library says of a damaged file, while it is read, as a `FormatError`."""
     try:
         yield
     except (OSError, RuntimeError, KeyError, ValueError, TypeError) as error:
@@ -314,7 +317,10 @@ def _objects(path: Path, root: Any) -> Iterator[tuple[str, Any]]:
 
 
 def check_dataset(path: Path, dataset: Any, more: Callable[[int, tuple[int, ...]], bool] = _no_more) -> int:
-    """Return the bytes that a dataset declares, after it was found harmless; raises `RefusedFile`."""
+    """Return the bytes that a dataset declares, after it was found harmless; raises `RefusedFile`.
+
+    `more` says of a filter's number and values whether it may be used beside those that are read anyway.
+    """
     plain = dataset.id.get_create_plist()
     if dataset.is_virtual or plain.get_external_count():
         raise RefusedFile(f"{path}: {dataset.name} is stored outside the file")
@@ -331,7 +337,7 @@ def check_dataset(path: Path, dataset: Any, more: Callable[[int, tuple[int, ...]
 
 
 def check_expansion(path: Path, name: str, nbytes: int, stored: int) -> None:
-    """Raise `RefusedFile` if what is declared is too much more than what is stored."""
+    """Raise `RefusedFile` if what is declared (`nbytes`) is too much more than what is stored."""
     if nbytes > HDF5_EXPANSION_FREE_BYTES and nbytes > HDF5_EXPANSION_LIMIT * max(stored, 1):
         raise RefusedFile(f"{path}: {name} claims {nbytes} bytes but stores {stored}")
 

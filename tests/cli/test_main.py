@@ -30,14 +30,33 @@ from exactgrad.core.system import System
 SYSTEM = System(name="toys", aliases=("toy",), title="a system that only tests know",
     commands="exactgrad.toys.house:app", problems="exactgrad.toys.house:problems",
     verify="exactgrad.toys.house:verify", demo="exactgrad.toys.house:demo",
-    resume="exactgrad.toys.house:resume")
+    resume="exactgrad.toys.house:resume", jobs=("exactgrad.toys.house:Job",),
+    verify_job="exactgrad.toys.house:verify_job", report="exactgrad.toys.house:report")
 """
 TOY_HOUSE = """
 import os, sys
 import typer
-from exactgrad.core.verify import judge, plant
+from exactgrad.core.job_file import Table, Whole, read_job
+from exactgrad.core.run_folder import left_by
+from exactgrad.core.verify import Verified, judge, plant
 from exactgrad.errors import InputError
 app = typer.Typer()
+
+class Bricks(Table):
+    count: Whole
+
+class Job(Table):
+    bricks: Bricks
+    solve: Bricks | None = None
+
+def verify_job(job, cases, seed):
+    count = read_job(job, Job)[0].bricks.count
+    found = judge("gradient", "differences", 1e-3 * count, 1e-2)
+    return Verified(f"{count} bricks, {cases} cases, seed {seed}", [found])
+
+def report(folder):
+    summary = left_by(folder, ("summary.json", "result.h5"))
+    return {"tower": ("A tower", b"PNG", "")}, f"loss {summary['loss']}"
 
 @app.command()
 def fail(how: str):
@@ -123,7 +142,7 @@ def test_the_roots_help_loads_no_kernel(words):
 def test_help_lists_systems_and_commands_once(capsys):
     code, out, err = run(capsys, "--help")
     assert code == 0 and err == ""
-    for name in ("pulses", "toys", "demo", "verify", "resume", "info"):
+    for name in ("pulses", "toys", "demo", "verify", "resume", "report", "info"):
         assert sum(line.split()[:1] == [name] for line in out.splitlines()) == 1
     assert "a system that only tests know" in out
     assert not any(line.split()[:1] in (["pulse"], ["toy"]) for line in out.splitlines())  # aliases are not listed
@@ -240,6 +259,64 @@ def test_verify_prints_a_table_and_json_and_fails_when_a_check_does(capsys):
     found = json.loads(out)
     assert (code, found["status"], found["checks"][0]["error"]) == (1, "failed", None)
     assert "FAILED" in err and "1 of 2 checks passed" in err
+
+
+def test_verify_a_job_finds_its_system_and_fails_when_a_check_does(capsys, tmp_path):
+    job = tmp_path / "job.toml"
+    job.write_text("[bricks]\ncount = 3\n")
+    code, out, err = run(capsys, "verify", "--job", str(job), "--json")
+    found = json.loads(out)
+    assert (code, found["system"], found["status"], found["job"]) == (0, "toys", "ok", str(job))
+    assert found["subject"] == "3 bricks, 2 cases, seed 0" and found["subject"] in err
+    assert "1 of 1 checks passed\n" in err and "planted" not in err
+    job.write_text("[bricks]\ncount = 30\n")
+    assert run(capsys, "verify", "--job", str(job), "--cases", "5", "--seed", "7")[0] == 1
+    code, out, _ = run(capsys, "verify", "toy", "--job", str(job), "--cases", "5", "--seed", "7", "--json")
+    assert (code, json.loads(out)["subject"]) == (1, "30 bricks, 5 cases, seed 7")
+
+
+@pytest.mark.parametrize(
+    ("words", "content", "text"),
+    [
+        ([], None, "no such file"),
+        ([], "[bricks", "not valid TOML"),
+        ([], "", "a job of no system (its tables: none)"),
+        ([], "[lego]\n", "a job of no system (its tables: lego)"),
+        ([], "[solve]\n", "may be a job of "),
+        ([], "[bricks]\ncount = 'many'\n", "bricks.count = 'many': "),
+        (["toys"], "[bricks]\ncount = 3\ncolour = 1\n", "bricks.colour: unknown key"),
+        (["no-such-system"], "[bricks]\ncount = 3\n", "no such system"),
+    ],
+)
+def test_verify_refuses_a_broken_job_in_one_line(capsys, tmp_path, words, content, text):
+    job = tmp_path / "job.toml"
+    if content is not None:
+        job.write_text(content)
+    code, out, err = run(capsys, "verify", *words, "--job", str(job))
+    assert (code, out) == (2, "") and text in err and err.count("\n") == 1
+
+
+def test_report_makes_figures_and_page_anew_and_touches_nothing_else(capsys, tmp_path):
+    kept = {
+        "run.json": '{"system": "toys"}',
+        "summary.json": '{"loss": 0.5}',
+        "result.h5": "result",
+        "mine.txt": "mine",
+    }
+    for name, text in kept.items():
+        (tmp_path / name).write_text(text)
+    (tmp_path / "report.html").write_text("old")
+    code, out, err = run(capsys, "report", str(tmp_path), "--json")
+    assert code == 0 and "made anew" in err
+    assert json.loads(out)["files"] == [str(tmp_path / "report.html"), str(tmp_path / "tower.png")]
+    assert (tmp_path / "report.html").read_text() == "loss 0.5" and (tmp_path / "tower.png").read_bytes() == b"PNG"
+    assert {name: (tmp_path / name).read_text() for name in kept} == kept
+
+    (tmp_path / "result.h5").unlink()
+    code, out, err = run(capsys, "report", str(tmp_path))
+    assert (code, out) == (2, "") and "this run was cut off: result.h5 missing" in err and err.count("\n") == 1
+    assert (tmp_path / "report.html").read_text() == "loss 0.5"
+    assert run(capsys, "report", str(tmp_path / "none"))[0] == 2 and not (tmp_path / "none").exists()
 
 
 def test_demo_runs_every_system_and_refuses_a_folder_that_holds_anything(capsys, tmp_path, monkeypatch):

@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -36,9 +37,10 @@ def test_there_are_systems() -> None:
 
 @each_system
 def test_a_descriptor_loads_what_it_points_to(system: System) -> None:
-    for part in ("problems", "verify", "demo", "resume"):
+    for part in ("problems", "verify", "demo", "resume", "trace", "traced", "verify_job", "report", "parameters"):
         assert callable(system.load(part)), part
     assert system.load("commands") is not None
+    assert all(system.job_tables())
     assert system.title
     for name in (system.name, *system.aliases):
         assert get_system(name) is system
@@ -159,30 +161,77 @@ def test_solving_helps(problem: Problem) -> None:
     assert after < before
 
 
+@cache
+def verified(name: str) -> list[verify.Check]:
+    return SYSTEMS[name].load("verify")(1, 1)
+
+
 @each_system
 def test_planted_bugs_are_part_of_the_verification(system: System) -> None:
-    found = system.load("verify")(1, 1)
+    found = verified(system.name)
     assert all(check.passed for check in found), [check for check in found if not check.passed]
     assert any(check.planted for check in found)
     assert any(not check.planted for check in found)
+
+
+def judged(checks: list[verify.Check]) -> set[str]:
+    """Return the quantities whose gradient was judged: rows called "gradient: x", or "gradient: model.x"."""
+    rows = [check.name for check in checks if not check.planted and check.name.startswith("gradient: ")]
+    names = {name.removeprefix("gradient: ") for name in rows}
+    return names | {name.split(".")[-1] for name in names}
+
+
+def not_covered(system: System, checks: list[verify.Check]) -> list[str]:
+    """Return the differentiable quantities of a system, and the unknowns of its problems, that no row judges."""
+    covered = judged(checks)
+    missing = [name for name in system.load("parameters")() if name not in covered]
+    for problem in system.load("problems")().values():
+        for member in problem.parameters(problem.start(0)).free():
+            known = {bare(name) for name in (member.name, *member.aliases)}
+            if not known & {bare(name) for name in covered}:
+                missing.append(member.name)
+    return missing
+
+
+def bare(name: str) -> str:
+    """Return a parameter's name without its index, image or letter case: F[1,0,0] is an F."""
+    return name.split("[")[0].split(" ")[0].lower()
+
+
+@each_system
+def test_every_differentiable_quantity_is_verified(system: System) -> None:
+    checks = verified(system.name)
+    assert len(system.load("parameters")()) > 0
+    assert not_covered(system, checks) == []
+    for name in system.load("parameters")():  # and the test sees one that is missing
+        without = [check for check in checks if check.name.split(".")[-1] not in (name, f"gradient: {name}")]
+        assert name in not_covered(system, without), name
+
+
+@each_system
+def test_every_differentiable_quantity_is_traced(system: System) -> None:
+    traced = {bare(name) for name in system.load("traced")()}
+    assert {bare(name) for name in system.load("parameters")()} <= traced
 
 
 DUMMY = '''
 """A system made by one folder: the bowl."""
 from exactgrad.core.system import System
 SYSTEM = System(
-    name="bowl", aliases=("b",), title="roll to the bottom", commands="exactgrad.bowl.problem:app",
+    name="bowl", aliases=("b",), title="roll to the bottom", commands="exactgrad.bowl.commands:app",
     problems="exactgrad.bowl.problem:problems", verify="exactgrad.bowl.problem:checks",
-    demo="exactgrad.bowl.problem:demo", resume="exactgrad.bowl.problem:demo",
+    demo="exactgrad.bowl.problem:demo", resume="exactgrad.bowl.problem:demo", trace="exactgrad.bowl.problem:trace",
+    traced="exactgrad.bowl.problem:names", parameters="exactgrad.bowl.problem:names", jobs=("exactgrad.bowl.job:Job",),
+    verify_job="exactgrad.bowl.problem:verify_job", report="exactgrad.bowl.problem:report",
 )
 '''
 DUMMY_PROBLEM = """
 import numpy as np
 from exactgrad.core import verify
 from exactgrad.core.parameters import Parameter, Parameters
+from exactgrad.core.run_folder import RUN, leave, left_by
+from exactgrad.core.trace import Stage, Trace
 from exactgrad.errors import require_finite, require_shape
-
-app = object()
 
 class Bowl:
     size = 3
@@ -202,21 +251,67 @@ def problems(): return {"bowl": Bowl()}
 
 def checks(cases, seed):
     wrong = verify.Altered(Bowl(), value_and_gradient=lambda x: (float(x @ (W * x) / 2), x))
-    right = verify.check_gradient(Bowl(), Bowl().start(seed))
+    right = verify.check_gradient(Bowl(), Bowl().start(seed), "gradient: place")
     return [right, verify.plant("weights dropped", verify.check_gradient(wrong, Bowl().start(seed)))]
 
-def demo(folder): return {}
+def names(): return ("place",)
+
+def trace(parameter, job):
+    x, one = Bowl().start(0), np.ones(())
+    value, gradient = Bowl().value_and_gradient(x)
+    slope = np.array(gradient.sum())
+    place = Stage("place", "", "m", np.array(x.mean()), one, slope)
+    places = Stage("places", "", "m", x, np.ones(3), gradient)
+    stages = (place, places, Stage("loss", "", "J", np.array(value), slope, one))
+    return Trace("bowl", "place", "m", "where it lies", x.mean(), "a bowl", stages, value, words=("It rolls.",))
+
+def verify_job(job, cases, seed):
+    return verify.Verified("the whole bowl", verify.check_problem(Bowl(), [Bowl().start(seed)], seed))
+
+def report(folder): return {}, f"<h1>{left_by(folder, ())['loss']}</h1>"
+
+def demo(folder):
+    folder.mkdir()
+    (folder / RUN).write_text('{"system": "bowl"}')
+    summary = {"status": "converged", "headline": "at the bottom", "message": "rolled", "seconds": 1.0, "loss": 0.0,
+               "evaluations": 1}
+    leave(folder, summary, {}, "first")
+    return summary
 """
+DUMMY_COMMANDS = """
+import typer
+app = typer.Typer()
+
+@app.command()
+def roll(): typer.echo("rolled")
+
+@app.command()
+def rest(): pass
+"""
+DUMMY_JOB = """
+from exactgrad.core.job_file import Table, Whole
+
+class Rim(Table):
+    height: Whole
+
+class Job(Table):
+    rim: Rim
+"""
+
+
+def put_bowl(package: Path) -> None:
+    folder = package / "bowl"
+    folder.mkdir()
+    texts = {"__init__": DUMMY, "problem": DUMMY_PROBLEM, "commands": DUMMY_COMMANDS, "job": DUMMY_JOB}
+    for name, text in texts.items():
+        (folder / f"{name}.py").write_text(text)
 
 
 def test_a_new_system_is_one_new_folder(tmp_path: Path) -> None:
     """Copy the package, add a folder, edit nothing: the system is found, and keeps this file's whole contract."""
     package = tmp_path / "exactgrad"
     shutil.copytree(Path(exactgrad.__file__).parent, package, ignore=shutil.ignore_patterns("__pycache__"))
-    folder = package / "bowl"
-    folder.mkdir()
-    (folder / "__init__.py").write_text(DUMMY)
-    (folder / "problem.py").write_text(DUMMY_PROBLEM)
+    put_bowl(package)
     others = [name for name in SYSTEMS if name != "bowl"]
     for name in others:  # their contract is kept above; here it would only take time
         shutil.rmtree(package / name)
@@ -234,13 +329,37 @@ def test_a_new_system_is_one_new_folder(tmp_path: Path) -> None:
 
 
 def test_a_new_system_stands_beside_the_others(tmp_path: Path) -> None:
+    """The command line finds it, shows it, verifies it and a job of it, traces it, demonstrates and reports it."""
     package = tmp_path / "exactgrad"
     shutil.copytree(Path(exactgrad.__file__).parent, package, ignore=shutil.ignore_patterns("__pycache__"))
-    (package / "bowl").mkdir()
-    (package / "bowl" / "__init__.py").write_text(DUMMY)
-    code = "from exactgrad.core.system import find_systems, get_system; print(*find_systems(), get_system('b').name)"
+    put_bowl(package)
+    (tmp_path / "job.toml").write_text("[rim]\nheight = 3\n")
+
+    lines = {
+        "help": "--help",
+        "own": "b roll",
+        "verify": "verify bowl",
+        "job": "verify --job job.toml",
+        "trace": "trace bowl place --html place.html",
+        "report": "report run",
+    }
+    script = (
+        "from pathlib import Path; from exactgrad.cli.main import main\n"
+        "from exactgrad.bowl.problem import demo; demo(Path('run'))\n"
+        f"for name, line in {lines!r}.items():\n"
+        "    print('#', name, flush=True)\n"
+        "    assert main(line.split()) == 0, line\n"
+    )
     found = subprocess.run(
-        [sys.executable, "-c", code],
-        env={**os.environ, "PYTHONPATH": str(tmp_path)}, capture_output=True, text=True, check=True,
+        [sys.executable, "-c", script], env={**os.environ, "PYTHONPATH": str(tmp_path)},
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd=tmp_path,
     )  # fmt: skip
-    assert found.stdout.split() == [*sorted([*SYSTEMS, "bowl"]), "bowl"]
+    assert found.returncode == 0, found.stdout[-2000:]
+    said = dict(part.split("\n", 1) for part in found.stdout.split("# ")[1:])
+    listed = [line.split()[0] for line in said["help"].splitlines() if line.startswith("  ") and line.strip()]
+    assert [name for name in listed if name in {*SYSTEMS, "bowl"}] == sorted([*SYSTEMS, "bowl"])
+    assert "roll to the bottom" in said["help"] and said["own"] == "rolled\n"
+    assert "2 of 2 checks passed; 1 of them are planted bugs" in said["verify"]
+    assert all(text in said["job"] for text in ("the whole bowl", "verify bowl", "5 of 5 checks passed"))
+    assert "It rolls." in said["trace"] and "where it lies" in (tmp_path / "place.html").read_text().lower()
+    assert "made anew" in said["report"] and (tmp_path / "run" / "report.html").read_text() == "<h1>0.0</h1>"

@@ -36,6 +36,11 @@ def test_the_command_prints_writes_and_overwrites_nothing(system, tmp_path, caps
     assert summary["status"] == "ok" and summary["disagreement"] <= 1e-10 and summary["stages"]
     text = page.read_text()
     assert all((tmp_path / line.split("](")[1][:-1]).exists() for line in text.splitlines() if line.startswith("!["))
+    browsed = tmp_path / "page.html"
+    assert main(["trace", system.name, name, "--html", str(browsed)]) == 0
+    html = browsed.read_text()
+    assert f"exactgrad trace {system.name} {name}" in html and "In plain words" in html and "<img" in html
+    assert main(["trace", system.name, name, "--html", str(browsed)]) == 2 and browsed.read_text() == html
     assert main(["trace", system.name, name, "--markdown", str(page)]) == 2
     assert page.read_text() == text
     assert main(["trace", system.name, "list"]) == 0

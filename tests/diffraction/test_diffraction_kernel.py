@@ -150,6 +150,20 @@ def test_nothing_is_rendered_outside_region_and_mask():
     assert not photons.any()
 
 
+def test_places_of_a_part_are_those_of_the_whole():
+    detector = random_scene(0).detector
+    for change in ({}, {"mask": None}, {"roi": None}, {"mask": None, "roi": None}):
+        some = replace(detector, **change)
+        left, right, bottom, top = some.roi or (0, some.pixels[1] - 1, 0, some.pixels[0] - 1)
+        chosen = np.zeros(some.pixels, dtype=bool)
+        chosen[bottom : top + 1, left : right + 1] = True
+        wanted = np.nonzero(chosen if some.mask is None else chosen & some.mask)
+        size, places = some.places()
+        assert size == wanted[0].size
+        for part in (slice(0, size), slice(7, 100), slice(size - 1, size)):
+            np.testing.assert_array_equal(places(part), np.stack(wanted)[:, part])
+
+
 # -- sums over lattices -----------------------------------------------------------------------------------------------
 
 

@@ -177,13 +177,13 @@ def test_a_wrong_map_of_a_value_fails(monkeypatch):
 def test_differences_stay_clear_of_kinks():
     """With a table of F, whose steps are halfway between reflections, the chosen step crosses none."""
     for index in range(SYSTEMATIC):
-        one = verification._clear_of_kinks(drawn(1, index))
+        one = verification.clear_of_kinks(drawn(1, index))
         pixels = one.pixels
         assert pixels[0].size <= 4 and one.settings.d_min_m == 0
-        step = verification._largest_step(one.settings, pixels, "fluence", 1.0)
+        step = verification.largest_step(one.settings, pixels, "fluence", 1.0)
         assert 0 < step <= 0.05 * one.settings.value("fluence")
         h, slope = Reference(one.settings, *pixels).miller_slope("twotheta")
-        step = verification._largest_step(one.settings, pixels, "twotheta", 1.0)
+        step = verification.largest_step(one.settings, pixels, "twotheta", 1.0)
         assert (np.abs(step * slope) <= verification._room(one.settings, h)).all()
 
 

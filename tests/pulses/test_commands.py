@@ -271,7 +271,7 @@ class TestKill:
 
     def test_before_the_run_began(self, uninterrupted, tmp_path):
         words = ["pulse", "design", uninterrupted / "job.toml", "--out", tmp_path / "out"]
-        process = command(*words, announce="hold_folder", pause=20.0)
+        process = command(*words, announce="begun", pause=20.0)
         ready(process)
         assert kill(process) == -signal.SIGKILL
         assert not (tmp_path / "out").exists()
@@ -322,7 +322,7 @@ class TestSignals:
         )
         ready(process)
         process.send_signal(signal.SIGINT)
-        time.sleep(0.2)
+        time.sleep(1.0)  # two pending signals would count as one
         process.send_signal(signal.SIGINT)
         returned, _, stderr = ended(process)
         assert returned == 130
@@ -429,7 +429,7 @@ class TestTwoRuns:
     def test_two_that_begin_together(self, uninterrupted, tmp_path):
         """One of them gets the folder, and it ends as if it had been alone."""
         words = ["pulse", "design", uninterrupted / "tiny.toml", "--out", tmp_path / "out"]
-        both = [command(*words, announce="hold_folder", pause=0.5) for _ in range(2)]
+        both = [command(*words, announce="begun", pause=0.5) for _ in range(2)]
         results = sorted((ended(process) for process in both), key=lambda result: result[0])
         assert [code for code, _, _ in results] == [2, 3]
         assert results[0][2].startswith("error: ") and str(tmp_path / "out") in results[0][2]

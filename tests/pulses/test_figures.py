@@ -115,6 +115,18 @@ def test_offset_profile_marks_training_and_shows_components():
     png_bytes(fig)
 
 
+def test_spins_of_which_nothing_is_asked_are_gaps():
+    offset, scale, quality = quality_map()
+    quality[5:9] = np.nan
+    fig = figures.offset_profile(offset, quality, scale)
+    gap = np.isnan(fig.axes[1].get_lines()[0].get_ydata())
+    assert gap.sum() == 4
+    png_bytes(fig)
+    mesh = figures.offset_b1_map(offset, scale, quality)
+    assert np.ma.getmaskarray(mesh.axes[0].collections[0].get_array()).sum() == 4 * scale.size
+    png_bytes(mesh)
+
+
 def test_many_b1_get_a_colour_bar():
     fig = figures.offset_profile(*(quality_map(scales=20)[i] for i in (0, 2, 1)))
     assert fig.axes[0].get_legend() is None and fig.axes[-1].get_ylabel() == "B1 / nominal"
@@ -130,7 +142,8 @@ def test_perfect_quality_is_drawn_at_rounding():
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda: figures.offset_profile([0.0, 1.0], [0.5, np.nan]), "nan"),
+        (lambda: figures.offset_profile([0.0, 1.0], [0.5, np.inf]), "inf"),
+        (lambda: figures.offset_profile([0.0, 1.0], [np.nan, np.nan]), "nan"),
         (lambda: figures.offset_profile([0.0, 1.0], [0.5]), "shape"),
         (lambda: figures.offset_profile([0.0, 1.0], np.ones((2, 3)), [1.0]), "shape"),
         (lambda: figures.offset_profile([0.0, 1.0], [1.0, 1.0], components={"Mx": [1.0]}), "Mx"),

@@ -23,7 +23,7 @@ def problem():
 
 def changed(problem, name, step, amount):
     """Return the loss with a parameter changed, by the equation sheet, the change put in by hand."""
-    walk = trace._Walk(problem)
+    walk = trace.Walk(problem)
     u, ensemble = walk.u.copy(), problem.ensemble
     chosen = slice(None) if step is None else slice(step, step + 1)
     amplitude, phase = np.hypot(u[0], u[1]), np.arctan2(u[1], u[0])

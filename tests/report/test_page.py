@@ -59,6 +59,7 @@ def full_page(png, text="plain"):
     page.table(text, [text, "x"], [[text, 1.0], ["b", None]], text)
     page.text(text, [text, text])
     page.code(text, text)
+    page.summary({text: text, "parts": [text, text], "rows": [{"not": "plain"}]})
     return page.html()
 
 
@@ -133,6 +134,22 @@ def test_what_is_no_png_is_refused(bad):
         Page("t").figure("f", bad)
 
 
+def test_a_summary_is_folded_with_the_units_of_its_keys():
+    page = Page("t")
+    page.summary({"peak_hz": 5000.0, "seconds": 1.5, "shape": [12, 8], "files": ["a", "b"], "none": [], "rows": [{}]})
+    reader = Reader(page.html())
+    assert len(reader.all("details")) == 1 and reader.texts["summary"] == "All of summary.json"
+    rows = reader.texts["tbody"].split("\n")
+    assert [row for row in rows if row] == ["peak_hz5000Hz", "seconds1.5s", "shape12, 8", "filesa; b", "nonenone"]
+
+
+def test_wide_figures_take_the_width_of_the_page():
+    for size, kind in (((2.0, 2.0), "<figure>"), ((4.0, 2.0), '<figure class="wide">')):
+        page = Page("t")
+        page.figure("f", style.png_bytes(style.figure(*size)))
+        assert kind in page.html()
+
+
 def test_figures_in_a_row_share_a_grid(png):
     page = Page("t")
     page.figure("a", png)
@@ -142,7 +159,7 @@ def test_figures_in_a_row_share_a_grid(png):
     html = page.html()
     assert html.count('<section class="figures">') == 2
     first = html.split('<section class="figures">')[1].split("</section>")[0]
-    assert first.count("<figure>") == 2
+    assert first.count("<figure") == 2
 
 
 def test_numbers_stand_right_and_sort_by_their_full_value():

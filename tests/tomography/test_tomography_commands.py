@@ -129,6 +129,17 @@ def test_compare(data, truth_run, run):
     assert {"axis_error_median_deg", "axis_error_p95_deg", "wrong_sign_fraction", "relative_error_A"} <= set(found)
 
 
+@pytest.mark.parametrize(("projections", "warning"), [(1, "one single projection"), (2, "no tilt")])
+def test_too_few_projections_are_reconstructed_and_told(tmp_path, run, projections, warning):
+    scan = JOB.replace("projections = 24", f'scheme = "single-axis"\nprojections = {projections}')
+    (tmp_path / "job.toml").write_text(scan)
+    assert run("simulate", tmp_path / "job.toml", "--out", tmp_path / "data.h5", "--json")[0] == 0
+    (tmp_path / "how.toml").write_text("[output]\nfigures = false\nresiduals = false\n")
+    words = ("reconstruct", tmp_path / "data.h5", "--out", tmp_path / "out", "--job", tmp_path / "how.toml")
+    code, summary, err = run(*words, "--max-iterations", "1", "--json")
+    assert code == 3 and any(warning in text for text in summary["warnings"]) and warning in err
+
+
 @pytest.mark.parametrize(("to", "names"), [("vtk", ["volume.vti"]), ("xdmf", ["volume.xdmf", "volume.h5"])])
 def test_export(truth_run, run, to, names):
     code, found, _ = run("export", truth_run, "--to", to, "--json")

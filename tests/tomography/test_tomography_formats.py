@@ -235,6 +235,10 @@ class TestMumott:
         assert "inner_angle runs from 4 to 350" in text and "detector_angles runs from 10 to 170" in text
         assert "are these degrees?" in text
 
+    def test_a_scattering_angle_in_degrees(self, made):
+        with pytest.warns(DataWarning, match="two_theta = 2 rad is 115 degrees, where no detector .* these degrees"):
+            load(made(two_theta=2.0)[0])
+
     def test_radians_are_not_taken_for_degrees(self, made):
         with warnings.catch_warnings():
             warnings.simplefilter("error")
@@ -470,6 +474,8 @@ class TestPlain:
     def test_degrees(self, plain):
         with pytest.warns(DataWarning, match="beta runs from 0 to 180"):
             load(plain(rotation=None, beta=np.array([0.0, 90.0, 180.0]))[0])
+        with pytest.warns(DataWarning, match="two_theta = 3 rad"):
+            load(plain(two_theta=3.0)[0])
 
 
 def test_read_tells_the_format(made):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import h5py
 import numpy as np
 import pytest
+from tomography_cases import GOLDEN
 
 from exactgrad.errors import InputError
 from exactgrad.tomography import schemes
@@ -25,6 +26,13 @@ def rotations_of(scheme):
     )
 
 
+def inner(shape):
+    """A sample with air around it."""
+    values = np.zeros(shape, np.float32)
+    values[:, 1:-1, 1:-1] = 1
+    return values
+
+
 @pytest.fixture
 def written(tmp_path):
     """Write a sound file with one thing changed."""
@@ -34,7 +42,7 @@ def written(tmp_path):
         angles = (np.arange(segments) + 0.5) * np.pi / segments
         geometry = Geometry(rotations_of(scheme), pixels, volume, angles)
         shape = (len(scheme), *pixels, segments)
-        given = np.ones(shape, np.float32) if values is None else values(shape)
+        given = (inner if values is None else values)(shape)
         path = tmp_path / "data.h5"
         mumott.write(path, Dataset(geometry, given, **data))
         if after is not None:
@@ -55,7 +63,7 @@ def test_a_sound_file_has_no_warnings(written):
     assert found["tilt_deg"] == pytest.approx([0.0, 45.0], abs=1e-9) and found["tilts"] == 6
     assert np.abs(found["rotation_axis"]) == pytest.approx([0, 0, 1], abs=1e-9)
     assert found["missing_cone_deg"] == pytest.approx(45.0)
-    assert (found["used_fraction"], found["intensity"]) == (1.0, [1.0, 1.0])
+    assert (found["used_fraction"], found["intensity"]) == (1.0, [0.0, 1.0])
     assert all(isinstance(text, str) for row in rows(found) for text in row)
 
 
@@ -103,6 +111,37 @@ def test_degrees(written, name):
             part[name] = 15.0 * i
 
     assert f"{name} runs from 0 to 345, beyond any turn in radians" in warnings_of(written(after=spoil))
+
+
+def test_a_sample_that_the_scan_cuts(written, tmp_path):
+    def longer(shape):
+        values = inner(shape)
+        values[3:5, 2:6, -1] = 0.5
+        return values
+
+    found = describe(written(values=longer))
+    (text,) = found["warnings"]
+    assert "cut off by the edge of the scan in 2 of 24 projections: its edge at high k is up to 25% as" in text
+    assert found["edge_brightness"] == {"low j": 0.0, "high j": 0.0, "low k": 0.0, "high k": 0.25}
+    (tmp_path / "data.h5").unlink()
+
+    def masked(shape):  # what has no weight is no edge
+        weights = np.ones(shape, np.float32)
+        weights[:, :, -1] = 0
+        return weights
+
+    assert "edge at high k is up to 75%" in warnings_of(written(weights=masked((24, 8, 8, 8))))
+
+
+def test_dim_noise_and_air_at_the_edge_cut_nothing(written):
+    noise = np.random.default_rng(0)
+    path = written(values=lambda shape: noise.poisson(0.05 + 20 * inner(shape)).astype(np.float32))
+    assert describe(path)["warnings"] == []
+
+
+@pytest.mark.parametrize("name", ["g1_seed_frame.h5", "g2_mumott_frame.h5", "g3_needles.h5"])
+def test_the_golden_scans_see_all_of_the_sample(name):
+    assert describe(GOLDEN / name)["cut_projections"] == 0
 
 
 def test_a_diode_in_counts_and_dead_pixels_of_it(written, tmp_path):

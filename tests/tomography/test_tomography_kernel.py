@@ -10,12 +10,14 @@ from scipy.integrate import quad
 from tomography_cases import fields_of, golden_mumott, golden_plain, small_geometry, small_problem
 
 from exactgrad.core.verify import dot_test
-from exactgrad.tomography import kernel, model
+from exactgrad.tomography import kernel, model, uniaxial_kernel
 from exactgrad.tomography.dataset import Dataset
 from exactgrad.tomography.geometry import Geometry
 from exactgrad.tomography.problem import TomographyProblem
-from exactgrad.tomography.projection import Projector
+from exactgrad.tomography.projection import Model, Projector
 from exactgrad.tomography.tensor import Tensor
+from exactgrad.tomography.uniaxial import Uniaxial
+from exactgrad.tomography.zonal import Zonal
 
 
 @pytest.mark.parametrize("name", ["g1_seed_frame.h5", "g3_needles.h5"])
@@ -73,10 +75,19 @@ def test_the_kernel_is_the_equation_sheet(options: dict) -> None:
         assert error <= 1e-12, where
 
 
-def test_the_fused_kernel_is_the_numpy_model() -> None:
+@pytest.mark.parametrize(
+    ("own", "plain"),
+    [
+        (Uniaxial(), Uniaxial(kernels=None)),
+        (Tensor(), Tensor(kernels=None)),
+        (Zonal(), Zonal(is_fused=False)),
+        (Zonal(2), Zonal(2, is_fused=False)),
+    ],
+    ids=["uniaxial", "tensor", "zonal", "zonal of order 2"],
+)
+def test_the_fused_kernel_is_the_numpy_model(own: Model, plain: Model) -> None:
     """The same model without its kernels goes through the general path."""
-    fused = small_problem(integration="mean")
-    plain = type(fused.model)(kernels=None)
+    fused = small_problem(integration="mean", model=own)
     other = TomographyProblem(fused.data, model=plain, mask=fused.mask)
     x, v = fused.start(1), fused.start(2)
     for f in ("value_and_gradient", "predict"):
@@ -87,6 +98,14 @@ def test_the_fused_kernel_is_the_numpy_model() -> None:
         assert np.abs(f(fused) - f(other)).max() <= 1e-11 * np.abs(f(other)).max()
     for one, two in zip(fused.geometry_gradient(x).values(), other.geometry_gradient(x).values(), strict=True):
         assert np.abs(one - two).max() <= 1e-11 * np.abs(two).max()
+
+
+def test_a_walk_is_compiled_when_it_is_asked_for() -> None:
+    kernels = kernel.Kernels("again", 5, uniaxial_kernel.density)
+    assert "forward" not in vars(kernels)
+    assert kernels.forward is kernels.forward
+    with pytest.raises(AttributeError, match="sideways"):
+        kernels.sideways  # noqa: B018
 
 
 @pytest.mark.parametrize("exponent", np.linspace(-40, 40, 9))

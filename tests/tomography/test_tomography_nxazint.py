@@ -8,15 +8,16 @@ import pytest
 from scipy.spatial.transform import Rotation
 
 from exactgrad.errors import InputError, RefusedFile
-from exactgrad.tomography.formats import load, load_all, read
+from exactgrad.tomography.formats import files_of, load, load_all, read
 from exactgrad.tomography.formats.reading import Stack
+from exactgrad.tomography.reconstruct import reconstruct, resume
 
 N, J, K, S, R = 2, 3, 4, 6, 5
 RADIUS = np.array([0.1, 0.2, 0.3, 0.4, 0.5])
 AZIMUTH = np.arange(S) * 30.0 + 15.0
 
 
-def azint_file(path, images, unit="degrees"):
+def azint_file(path, images, unit="degrees", errors=None):
     """Write as MAX IV's azint_writer does: text of any length, soft links, a 1-D entry beside the 2-D one."""
     with h5py.File(path, "w") as handle:
         entry = handle.create_group("entry")
@@ -28,6 +29,8 @@ def azint_file(path, images, unit="degrees"):
         two = entry.create_group("azint2d/data")
         two.attrs.update({"NX_class": "NXdata", "signal": "I", "axes": [".", "azimuthal_axis", "radial_axis"]})
         two.create_dataset("I", data=images, chunks=(1, S, R), compression="gzip")
+        if errors is not None:
+            two["I_errors"] = errors
         two["azimuthal_axis"] = AZIMUTH if unit == "degrees" else np.deg2rad(AZIMUTH)
         two["azimuthal_axis"].attrs["units"] = unit
         two["radial_axis"] = RADIUS
@@ -89,6 +92,20 @@ def test_several_q_and_by_projection(scan):
     assert (low.q, high.q) == (pytest.approx(0.1), pytest.approx(0.45))
 
 
+def test_reconstructions_of_several_q_are_bound_to_every_file(scan):
+    folder, _, head, rows = scan
+    table = table_of(folder, head, rows, "# q_ranges = 0.1 0.1, 0.35 9\n")
+    assert files_of(table) == ["table.csv", "scan_0.h5", "scan_1.h5"]
+    job = {"solve": {"max_iterations": 1}, "output": {"figures": False, "residuals": False}}
+    summary = reconstruct(table, folder / "out", job, q="all")
+    assert summary["q"] == [pytest.approx(0.1), pytest.approx(0.45)] and summary["status"] == "budget"
+    with h5py.File(folder / "scan_1.h5", "a") as handle:
+        handle["entry/azint2d/data/I"][0] = 1.0
+    for part in ("out", "out/q_001"):
+        with pytest.raises(InputError, match=r"scan_1\.h5: has changed since this run began"):
+            resume(folder / part)
+
+
 def test_a_point_that_was_not_measured_has_no_weight_and_neither_has_a_masked_bin(scan):
     folder, truth, head, rows = scan
     with h5py.File(folder / "scan_0.h5", "a") as handle:
@@ -107,6 +124,80 @@ def test_a_dead_transmission(scan):
     assert np.all(load(table_of(folder, head, rows)).projection(0)[1][0, 0] == 0)
 
 
+@pytest.fixture
+def with_errors(scan):
+    """Errors of counts, 200 of them behind one unit of intensity in two radial bins together; two are spoilt."""
+    folder, truth, head, rows = scan
+    truth[0, 0, 3] = 0.0  # an empty ray
+    for n in range(N):
+        with h5py.File(folder / f"scan_{n}.h5", "a") as handle:
+            data = handle["entry/azint2d/data"]
+            images = data["I"][()]
+            if n == 0:
+                images[3] = 0.0
+                data["I"][...] = images
+            errors = np.sqrt(images / 100.0)
+            if n == 1:
+                errors[0, 2] = np.nan
+                errors[1, 4] *= 2.0
+            data["I_errors"] = errors
+    return table_of(folder, head, rows)
+
+
+@pytest.mark.parametrize("memory", [None, 0])
+def test_errors_become_weights(with_errors, memory):
+    data = load(with_errors, memory_bytes=memory)
+    assert isinstance(data.weights, Stack) == (memory == 0)
+    first, second = (data.projection(n)[1] for n in range(N))
+    assert np.allclose(first, 200.0, rtol=1e-5)  # the empty ray too: its error, 0, says nothing
+    assert second[0, 0, 2] == 0 and second[0, 1, 4] == pytest.approx(50.0, rel=1e-5)
+    assert (np.isclose(second, 200.0, rtol=1e-5)).sum() == J * K * S - 2
+
+
+def test_weights_from_errors_are_the_likelihood_of_counts(with_errors):
+    """The square-root cost of a modelled intensity off by one error is 1/2, whatever the unit."""
+    from exactgrad.tomography.costs import SquareRoot
+
+    data = load(with_errors)
+    intensity, weight, _ = data.projection(1)
+    pixel = (2, 3, 1)
+    off = 1e-3 * np.sqrt(intensity[pixel] / 200.0)  # a small part of one error: there the cost is a parabola
+    cost, _ = SquareRoot().value_and_slope(
+        *(np.array([v]) for v in (intensity[pixel] + off, intensity[pixel], weight[pixel]))
+    )
+    assert cost == pytest.approx(0.5e-6, rel=1e-3)
+
+
+def test_errors_of_some_files_are_told_and_not_used(with_errors):
+    with h5py.File(with_errors.with_name("scan_1.h5"), "a") as handle:
+        del handle["entry/azint2d/data/I_errors"]
+    found = read(with_errors)
+    assert found.warnings == ("1 of 2 files (first: scan_1.h5) have no errors: none are used, every weight is 1",)
+    assert found.datasets[0].weights is None
+
+
+def test_misshapen_errors_and_errors_behind_a_link(with_errors):
+    path = with_errors.with_name("scan_1.h5")
+    with h5py.File(path, "a") as handle:
+        data = handle["entry/azint2d/data"]
+        del data["I_errors"]
+        data["I_errors"] = h5py.ExternalLink("/etc/passwd", "/")
+    assert load(with_errors).weights is None
+    with h5py.File(path, "a") as handle:
+        data = handle["entry/azint2d/data"]
+        del data["I_errors"]
+        data["I_errors"] = np.ones((J * K, S))
+    with pytest.raises(InputError, match=r"scan_1\.h5: I_errors: numbers of shape \(12, 6, 5\), that of I, are needed"):
+        load(with_errors)
+
+
+def test_a_dead_transmission_beats_errors(with_errors):
+    lines = with_errors.read_text().splitlines()
+    lines[3] = lines[3].rsplit(",", 1)[0] + ",0"
+    with_errors.write_text("\n".join(lines))
+    assert np.all(load(with_errors).projection(0)[1][0, 0] == 0)
+
+
 def test_radians_one_file_and_no_ranges(tmp_path):
     truth = np.random.default_rng(0).random((J * K, S, R))
     azint_file(tmp_path / "all.h5", truth, unit="rad")
@@ -119,10 +210,25 @@ def test_radians_one_file_and_no_ranges(tmp_path):
     assert np.allclose(data.geometry.rotation[0], Rotation.from_rotvec([0, 0, -0.5]).as_matrix())
 
 
+def test_a_radial_axis_of_scattering_angles(scan):
+    folder, _, head, rows = scan
+    for n in range(N):
+        with h5py.File(folder / f"scan_{n}.h5", "a") as handle:
+            handle["entry/azint2d/data/radial_axis"].attrs["units"] = "degrees"
+    low, high = load_all(table_of(folder, head, rows, "# q_ranges = 0.1 0.1, 0.35 9\n"))
+    assert low.geometry.two_theta == pytest.approx(np.deg2rad(0.1))
+    assert high.geometry.two_theta == pytest.approx(np.deg2rad(0.45))
+    assert (low.q, low.q_unit) == (None, "")
+    (told,) = load_all(table_of(folder, head, rows, "# q_ranges = 0.1 0.1\n# two_theta = 0.02\n"))
+    assert told.geometry.two_theta == 0.02
+
+
 def test_degrees_in_a_column_of_radians(scan):
     folder, _, head, rows = scan
     table = table_of(folder, head.replace("inner_angle_deg", "inner_angle"), rows)
     assert "inner_angle runs from 0 to 40" in read(table).warnings[0]
+    table = table_of(folder, head, rows, "# q_ranges = 0.2 0.3\n# two_theta = 1.5\n")
+    assert "two_theta = 1.5 rad is 86 degrees" in read(table).warnings[0]
 
 
 def test_a_table_in_hdf5(scan):

@@ -15,11 +15,12 @@ from exactgrad.core import checkpoint
 from exactgrad.core.lbfgs import Status
 from exactgrad.core.solve import Budget, Search, Stage, exit_code, run
 from exactgrad.errors import FolderInUse, InputError
-from exactgrad.tomography import basin, choose_weight, run_folder, starts, uniaxial
+from exactgrad.tomography import basin, choose_weight, run_folder, scaling, starts, uniaxial
 from exactgrad.tomography.compare import axis_error_deg, compare
 from exactgrad.tomography.problem import TomographyProblem
 from exactgrad.tomography.reconstruct import reconstruct, resume
 from exactgrad.tomography.reconstruct_job import Job, RegularisationTable
+from exactgrad.tomography.scaling import steps_of
 from exactgrad.tomography.simulate import simulate
 from exactgrad.tomography.stages import InUnits, Journal, Plan
 from exactgrad.tomography.tensor import ENTRIES
@@ -269,7 +270,46 @@ def test_no_swap_is_offered_where_the_model_is_exact():
     assert basin.swapped(problem, x) is None
 
 
+# Steps ---------------------------------------------------------------------------------------------------------------
+
+
+def test_steps_are_those_of_the_curvature():
+    data, truth = golden_plain("g3_needles.h5")  # needles alone on their rays: footprints are whole pixels
+    problem = TomographyProblem(data, mask=truth["A"] > 0)
+    x = problem.vector(A=truth["A"], B=truth["B"], theta_op=truth["theta_op"], phi_op=truth["phi_op"])
+    x[2 * problem.voxels :] *= 1.7  # an axis of any length
+    found = steps_of(problem, x, 3.0).reshape(5, -1) ** -2.0 * 3.0
+    diagonal = np.array([problem.gauss_newton_product(x, one) @ one for one in np.eye(x.size)]).reshape(5, -1)
+    diagonal[2:] = diagonal[2:].sum(axis=0) / 2  # two of three directions turn the axis
+    diagonal += scaling.LEAST * diagonal.mean(axis=1, keepdims=True)
+    np.testing.assert_allclose(found, scaling.FOOTPRINT * diagonal, rtol=1e-9)
+
+
+def test_steps_make_fits_short():
+    from exactgrad.tomography.sphere import axis_from_angles
+
+    data, truth = golden_mumott()
+    problem = TomographyProblem(data, mask=truth["A"] > 0)
+    axis = axis_from_angles(truth["theta_op"] + 0.3, truth["phi_op"])
+    x = problem.vector(A=1.2 * np.sqrt(truth["scale"]) * truth["A"], B=0.7 * truth["B"], axis=axis)
+    unit = choose_weight.unit_of(problem)
+    steps = steps_of(problem, x, unit)
+    plain = run([Stage(InUnits(problem, unit), 60)], Search.begin([x]), Budget(tolerance=0.0, memory=12))
+    short = run([Stage(InUnits(problem, unit, steps), 30)], Search.begin([x / steps]), Budget(tolerance=0.0, memory=12))
+    assert short.loss < plain.loss
+
+
 # The plan ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("rounds", "before", "still"), [(3, [0], True), (3, [0, 5], True), (3, [0, 5, 1], False), (0, [0], False)]
+)
+def test_voxels_are_swapped_on_the_way_until_few_are(rounds: int, before: list[int], still: bool):
+    data, _ = golden_plain("g1_seed_frame.h5")
+    plan = Plan(data, Job.model_validate({"basin": {"rounds": rounds}}))
+    journal = Journal({f"weight {n + 1}/swapped": np.array(count) for n, count in enumerate(before)})
+    assert plan._still_swaps(journal, 2000) is still
 
 
 def test_a_stopped_plan_gives_a_vector_at_every_stage():

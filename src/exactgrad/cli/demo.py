@@ -7,11 +7,15 @@ from typing import Annotated, Any
 
 import typer
 
+from exactgrad.core.run_folder import REPORT
 from exactgrad.core.system import System, find_systems
 from exactgrad.errors import FolderInUse, InputError
 from exactgrad.files import write_atomic
 from exactgrad.report import console
 
+SUBTITLE = (
+    "Every system on its embedded example. A card opens the report, which holds its job and the command to repeat it."
+)
 MARKER = ".exactgrad-demo"  # says that the folder is ours to remove; the Makefile asks for it
 
 
@@ -53,21 +57,21 @@ def _take_folder(folder: Path) -> None:
 def _entry(system: System, out: Path, summary: dict[str, Any]) -> Any:
     from exactgrad.report.page import Entry
 
-    pictures = sorted((out / system.name).glob("*.png"))
+    picture = out / system.name / summary["picture"] if "picture" in summary else None
     return Entry(
-        title=system.title.capitalize(),
-        link=f"{system.name}/report.html",
+        title=system.title[:1].upper() + system.title[1:],
+        link=f"{system.name}/{REPORT}",
         text=f"{summary['headline']}; {summary['message']}",
         numbers=[
-            ("Loss", summary["loss"], "", ""),
-            ("Evaluations", summary["evaluations"], "", "loss and gradient"),
-            ("Time", summary["seconds"], "s", ""),
+            ("Loss", float(f"{summary['loss']:.4g}"), "", ""),
+            ("Evaluations", summary["evaluations"], "", ""),
+            ("Time", round(summary["seconds"], 1), "s", ""),
         ],
-        png=pictures[0].read_bytes() if pictures else None,
+        png=picture.read_bytes() if picture is not None and picture.is_file() else None,
     )
 
 
 def _index(entries: list[Any]) -> str:
     from exactgrad.report.page import index_page
 
-    return index_page(entries, title="exactgrad demo", subtitle="Every system on its embedded example")
+    return index_page(entries, title="exactgrad demo", subtitle=SUBTITLE)

@@ -16,7 +16,7 @@ from typer.core import TyperGroup
 from typer.main import get_command, get_group
 
 from exactgrad import __version__, errors
-from exactgrad.cli import demo, info, resume, trace, verify
+from exactgrad.cli import demo, info, report, resume, trace, verify
 from exactgrad.core.system import System, find_systems
 from exactgrad.report import console
 
@@ -68,6 +68,7 @@ app.command("demo")(demo.demo)
 app.command("verify")(verify.verify)
 app.command("trace")(trace.trace)
 app.command("resume")(resume.resume)
+app.command("report")(report.report)
 app.command("info")(info.info)
 
 

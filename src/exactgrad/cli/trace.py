@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -12,6 +13,9 @@ from exactgrad.core.system import get_system
 from exactgrad.errors import InputError
 from exactgrad.report import console
 
+if TYPE_CHECKING:
+    from exactgrad.core.trace import Trace
+
 
 def trace(
     system: Annotated[str, typer.Argument(help="A system's name.")],
@@ -19,6 +23,9 @@ def trace(
     job: Annotated[Path | None, typer.Option("--job", help="A job file; without it the embedded example.")] = None,
     markdown: Annotated[
         Path | None, typer.Option("--markdown", help="Write a page, its pictures beside it; must not exist.")
+    ] = None,
+    html: Annotated[
+        Path | None, typer.Option("--html", help="Write a self-contained page for a browser; must not exist.")
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one line of JSON on stdout, last.")] = False,
 ) -> None:
@@ -40,6 +47,8 @@ def trace(
         console.say(sentence)
     if markdown is not None:
         _write_page(found, markdown)
+    if html is not None:
+        _write_html(found, html, job)
     if as_json:
         console.print_json(
             {
@@ -65,7 +74,15 @@ def trace(
         raise typer.Exit(1)
 
 
-def _write_page(found, path: Path) -> None:
+def _write_html(found: Trace, path: Path, job: Path | None) -> None:
+    from exactgrad.files import write_atomic
+    from exactgrad.report import trace_page
+
+    words = ["exactgrad", "trace", found.system, found.parameter, *(["--job", str(job)] if job else [])]
+    write_atomic(path, trace_page.html(found, shlex.join(words)))
+
+
+def _write_page(found: Trace, path: Path) -> None:
     from exactgrad.files import write_atomic
     from exactgrad.report import trace_page
 

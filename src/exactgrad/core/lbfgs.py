@@ -104,7 +104,7 @@ class State:
 
 
 def begin(loss: Loss, x: np.ndarray, memory: int) -> State:
-    """Evaluate the loss at the start and return the first state."""
+    """Evaluate the loss at x and return the first state; `memory` is how many pairs are kept."""
     x = np.ascontiguousarray(x, dtype=np.float64)
     value, gradient = loss(x)
     ring = np.zeros((memory + 1, x.size))

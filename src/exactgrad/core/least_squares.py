@@ -176,7 +176,7 @@ def minimise(
     tolerance: float = 1e-12,
     halted: Callable[[State], bool] = lambda state: False,
 ) -> State:
-    """Return the last state of a run from x; `halted` sees every state and may end it."""
+    """Return the last state of a run from x, of `max_iterations` at most; `halted` sees every state and may end it."""
     state = begin(problem, x)
     while state.status is Status.RUNNING:
         if state.iteration >= max_iterations:
@@ -236,7 +236,7 @@ class Transformed:
 
 @dataclass(frozen=True)
 class Failed:
-    """A condition that standard errors rest on and that does not hold: its `kind`, the `names`, and a sentence.
+    """A condition that standard errors rest on and that does not hold: its `kind`, the `names`, a sentence (`text`).
 
     Kinds: "not positive definite", "undetermined", "at bound", "correlated".
     """

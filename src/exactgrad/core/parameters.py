@@ -52,7 +52,7 @@ class Parameter:
 
 @dataclass(frozen=True)
 class Parameters:
-    """An ordered set of parameters, and its free part as a flat vector.
+    """An ordered set of parameters, the `members`, and its free part as a flat vector.
 
     Examples
     --------

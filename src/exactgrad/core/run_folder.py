@@ -204,8 +204,24 @@ def _is_begun(folder: Path, description: Description) -> bool:
     return False
 
 
-def leave(folder: Path, summary: dict[str, Any], pictures: Mapping[str, tuple[str, bytes, str]], html: str) -> None:
-    """Write figures (by name: title, PNG, caption), report and, last of all, the summary.
+Pictures = Mapping[str, tuple[str, bytes, str]]
+"""Figures by name: title, PNG, caption."""
+
+
+def leave(folder: Path, summary: dict[str, Any], pictures: Pictures, html: str) -> None:
+    """Write figures, report and, last of all, the summary.
+
+    Raises
+    ------
+    NotWritten
+        If the folder cannot be written.
+    """
+    write_report(folder, pictures, html)
+    write_atomic(folder / SUMMARY, json.dumps(summary, indent=1), overwrite=True)
+
+
+def write_report(folder: Path, pictures: Pictures, html: str) -> list[Path]:
+    """Write figures and report, each whole or not at all; return their paths, the report first.
 
     Raises
     ------
@@ -215,7 +231,22 @@ def leave(folder: Path, summary: dict[str, Any], pictures: Mapping[str, tuple[st
     for name, (_title, png, _caption) in pictures.items():
         write_atomic(folder / f"{name}.png", png, overwrite=True)
     write_atomic(folder / REPORT, html, overwrite=True)
-    write_atomic(folder / SUMMARY, json.dumps(summary, indent=1), overwrite=True)
+    return [folder / REPORT, *(folder / f"{name}.png" for name in pictures)]
+
+
+def left_by(folder: Path, needed: Iterable[str] = (SUMMARY, RESULT)) -> dict[str, Any]:
+    """Return the summary of a run that has left its results.
+
+    Raises
+    ------
+    InputError
+        If a needed file is missing: the run was cut off before it could write it; `FormatError` if it is damaged.
+    """
+    missing = [name for name in needed if not (folder / name).is_file()]
+    if missing:
+        what = f"{' and '.join(missing)} missing"
+        raise InputError(f"{folder}: this run was cut off: {what}; `exactgrad resume {folder}` carries it on")
+    return read_object(folder / SUMMARY)
 
 
 def read_summary(folder: Path) -> dict[str, Any] | None:

@@ -30,7 +30,7 @@ HALVING_FIRST_ROUND = 25  # iterations below which starts are not compared
 
 @dataclass(frozen=True)
 class Stage:
-    """One problem of a search, and how a vector of the stage before becomes a start of this one."""
+    """One problem of a search, its `max_iterations`, and how (`lift`) a vector of the stage before becomes a start."""
 
     problem: Problem
     max_iterations: int
@@ -39,7 +39,21 @@ class Stage:
 
 @dataclass(frozen=True)
 class Budget:
-    """What a search may spend, and how it spends it."""
+    """What a search may spend, and how it spends it.
+
+    Attributes
+    ----------
+    max_seconds : float or None
+        Wall time, that of earlier processes included.
+    tolerance : float
+        Relative decrease of the loss below which a search has converged.
+    memory : int
+        Pairs that L-BFGS keeps.
+    halving : bool
+        Give up the worse half of the starts between rounds of doubled length.
+    threads : int or None
+    checkpoint_every_s : float
+    """
 
     max_seconds: float | None = None
     tolerance: float = 1e-12
@@ -51,7 +65,10 @@ class Budget:
 
 @dataclass(frozen=True)
 class Event:
-    """What a progress bar is told."""
+    """What a progress bar is told.
+
+    `phase`, number `start` of `starts`, `iteration` of `max_iterations`, `best_loss` so far, `seconds` so far.
+    """
 
     start: int
     starts: int
@@ -214,7 +231,7 @@ def exit_code(summary: dict[str, Any]) -> int:
 
 
 def ending(status: Status, stop: Stop, more: str = "") -> dict[str, str]:
-    """Return what a summary says of how a run ended: status, message (with `more` at its end), signal.
+    """Return what a summary says of how a run ended: status, message (with `more` at its end), signal (of `stop`).
 
     Examples
     --------

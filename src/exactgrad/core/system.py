@@ -43,7 +43,13 @@ class System:
     jobs : tuple of str
         Import paths of the models (pydantic) of its job files; by their tables a job is told from other systems' jobs.
     verify_job : str
-        Import path of ``(job: Path, cases: int, seed: int) -> core.verify.Verified``: a user's own problem.
+        Import path of ``(job: Path, cases: int, seed: int) -> core.verify.Verified``: a user's own problem, by its job
+        file or its run folder.
+    report : str
+        Import path of ``(folder: Path) -> (Pictures, str)``: figures and report page of a run folder anew.
+    parameters : str
+        Import path of ``() -> tuple[str, ...]``: every quantity that has a derivative. For each, `verify` has a row
+        called "gradient: " and its name.
     """
 
     name: str
@@ -57,6 +63,8 @@ class System:
     traced: str = ""
     jobs: tuple[str, ...] = field(default=())
     verify_job: str = ""
+    report: str = ""
+    parameters: str = ""
     aliases: tuple[str, ...] = field(default=())
 
     def load(self, part: str) -> Any:
@@ -109,7 +117,7 @@ def get_system(name: str) -> System:
 
 
 def system_of_job(path: Path) -> System:
-    """Return the system whose job a TOML file is: the one that knows most of its tables.
+    """Return the system whose job a TOML file is, the one that knows most of its tables; or that made a run folder.
 
     Raises
     ------
@@ -117,7 +125,10 @@ def system_of_job(path: Path) -> System:
         If the file cannot be read, no system knows any of its tables, or several know as many.
     """
     from exactgrad.core.job_file import read_tables
+    from exactgrad.core.run_folder import system_of
 
+    if path.is_dir():
+        return get_system(system_of(path))
     tables = set(read_tables(path)[0])
     known = {
         system.name: max((len(tables & kind) for kind in system.job_tables()), default=0)

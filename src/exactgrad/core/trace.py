@@ -173,8 +173,8 @@ def verdict(trace: Trace) -> str:
 def correlations(names: Sequence[str], columns: Sequence[np.ndarray], chosen: int) -> tuple[tuple[str, float], ...]:
     """Return the correlation of derivative `chosen` of what is measured with each other one, the strongest first.
 
-    `columns` are the derivatives by each parameter, weighted as the data are; a parameter that moves nothing is left
-    out.
+    `columns` are the derivatives by each parameter of `names`, weighted as the data are; a parameter that moves
+    nothing is left out.
 
     Examples
     --------
@@ -190,11 +190,13 @@ def correlations(names: Sequence[str], columns: Sequence[np.ndarray], chosen: in
         for i, (name, column, norm) in enumerate(zip(names, columns, norms, strict=True))
         if i != chosen and norm > 0
     ]
-    return tuple(sorted(found, key=lambda item: -abs(item[1])))
+    return tuple(
+        sorted(found, key=lambda item: -round(abs(item[1]), 9))
+    )  # equals stay as named, whatever their rounding
 
 
 def confusing(found: Sequence[tuple[str, float]], least: float = 0.9) -> str:
-    """Return a sentence about what would confuse a refinement."""
+    """Return a sentence about what of `found`, names with correlations of `least` or more, confuses a refinement."""
     strong = [f"{name} ({value:+.3f})" for name, value in found if abs(value) >= least]
     if strong:
         return f"A refinement would confuse it with {', '.join(strong)}: fix one of them or give more data."

@@ -38,7 +38,7 @@ class Transform(Protocol):
 
 @dataclass(frozen=True)
 class Chain:
-    """Transforms one after the other; `inputs` from `trace` spare the pulls a second forward pass."""
+    """Transforms, the `links`, one after the other; `inputs` from `trace` spare the pulls a second forward pass."""
 
     links: tuple[Transform, ...]
 
@@ -77,7 +77,7 @@ class Chain:
     def pull_pair(
         self, inputs: Sequence[np.ndarray], tangents: Sequence[np.ndarray], g: np.ndarray, dg: np.ndarray
     ) -> np.ndarray:
-        """Return d/de [T'(x + e v)^T (g + e dg)], the Hessian product of a composed loss."""
+        """Return d/de [T'(x + e v)^T (g + e dg)], the Hessian product of a composed loss; `tangents` are those of v."""
         for link, value, tangent in zip(
             reversed(self.links), reversed(inputs[:-1]), reversed(tangents[:-1]), strict=True
         ):
@@ -241,7 +241,7 @@ SERIES_BELOW = 0.06  # where the closed forms of h and h' would cancel
 
 
 def tanh_ratio(s: np.ndarray) -> np.ndarray:
-    """f(s) = tanh(q)/q with s = q^2 >= 0; entire in s.
+    """Return f(s) = tanh(q)/q with s = q^2 >= 0; entire in s.
 
     Examples
     --------
@@ -253,13 +253,13 @@ def tanh_ratio(s: np.ndarray) -> np.ndarray:
 
 
 def tanh_ratio_slope(s: np.ndarray, f: np.ndarray) -> np.ndarray:
-    """h(s) = 2 f'(s) = (sech^2 q - f)/s for s >= 0, f = tanh_ratio(s); -2/3 at s = 0."""
+    """Return h(s) = 2 f'(s) = (sech^2 q - f)/s for s >= 0, f = tanh_ratio(s); -2/3 at s = 0."""
     h = (1.0 - s * f * f - f) / np.maximum(s, SERIES_BELOW)  # tanh^2 q = s f^2
     return _with_series(s, h, _slope_series()[0])
 
 
 def tanh_ratio_curve(s: np.ndarray, f: np.ndarray, h: np.ndarray) -> np.ndarray:
-    """h'(s) for s >= 0, f and h as above; 8/15 at s = 0."""
+    """Return h'(s) for s >= 0, f and h as above; 8/15 at s = 0."""
     closed = -(f * (1.0 - s * f * f) + 1.5 * h) / np.maximum(s, SERIES_BELOW)
     return _with_series(s, closed, _slope_series()[1])
 
@@ -391,7 +391,7 @@ class EnergyScaling:
 
 @dataclass(frozen=True)
 class EnergyTanh:
-    """Limit sum_j w_j |u_j|^2 by the common factor tanh(s)/s, s = sqrt(E/limit).
+    """Limit sum_j w_j |u_j|^2, w the `weights`, by the common factor tanh(s)/s, s = sqrt(E/limit).
 
     Slad & Luy Eq. 46, with the Jacobian of the audit: Eq. 50 as printed has the sign of its first term and an index
     wrong. Smooth, but the limit is only approached; `EnergyScaling` reaches it.

@@ -6,7 +6,7 @@ judge: differences extrapolated over a sweep of steps, Taylor remainders, inner 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -62,7 +62,7 @@ class Check:
 
 
 def judge(name: str, reference: str, error: float, tolerance: float, where: str = "", note: str = "") -> Check:
-    """Return the check of an error against a tolerance.
+    """Return the check of an error from a `reference` against a tolerance: `where` it is largest, and a `note`.
 
     Examples
     --------
@@ -87,6 +87,21 @@ def worst(checks: Iterable[Check]) -> Check:
     """Return the check that is furthest from passing: of one kind, at several points; a NaN is the furthest."""
     checks = list(checks)
     return max(checks, key=lambda c: (not c.passed, np.isnan(c.error), c.error / (c.tolerance or 1.0)))
+
+
+@dataclass(frozen=True)
+class Verified:
+    """A user's own problem, verified.
+
+    Attributes
+    ----------
+    subject : str
+        What was looked at: all of the job, or which random part of it.
+    checks : list of Check
+    """
+
+    subject: str
+    checks: list[Check]
 
 
 def report_rows(checks: Iterable[Check]) -> list[tuple[Any, ...]]:
@@ -195,7 +210,8 @@ def _directions(size: int, members: tuple[Parameter, ...], seed: int, dense: int
         count = member.value.size
         within = np.zeros(size)
         within[first : first + count] = rng.normal(size=count)
-        named.append((f"all of {member.name}", within))
+        if count > 1:
+            named.append((f"all of {member.name}", within))
         for i in sorted({0, count - 1, int(rng.integers(count))}):
             label = member.name if member.value.ndim == 0 else f"{member.name}[{i}]"
             named.append((label, np.eye(1, size, first + i)[0]))
@@ -288,7 +304,8 @@ def check_taylor(problem: Problem, x: np.ndarray, name: str = "Taylor slope", se
 def check_hessian(
     problem: Problem, x: np.ndarray, name: str = "Hessian", seed: int = 0, directions: int = 3
 ) -> tuple[Check, Check]:
-    """Compare Hessian products with differences of the gradient, and with each other across the diagonal.
+    """Return the comparison of Hessian products, along so many directions, with differences of the gradient, and across
+    the diagonal.
 
     Errors are relative to the largest entry of a product, and to |Hu| |v|.
     """
@@ -357,6 +374,21 @@ def _probe(rng: np.random.Generator, shape: tuple[int, ...], unit: bool) -> np.n
     return probe
 
 
+def check_problem(problem: Problem, points: Sequence[np.ndarray], seed: int = 0) -> list[Check]:
+    """Return a row of each kind that any problem allows, the worst over some points.
+
+    Gradient against extrapolated differences, Taylor slope, Hessian products and their symmetry, bits.
+    """
+    hessian = [check_hessian(problem, x, "Hessian", seed) for x in points]
+    return [
+        worst(check_gradient(problem, x, "gradient, differences", seed) for x in points),
+        worst(check_taylor(problem, x, "Taylor slope", seed) for x in points),
+        worst(pair[0] for pair in hessian),
+        worst(pair[1] for pair in hessian),
+        worst(check_determinism(problem, x, "bit-equal") for x in points),
+    ]
+
+
 def check_determinism(problem: Problem, x: np.ndarray, name: str = "bit-equal", threads: int = 4) -> Check:
     """Evaluate twice, on one thread and on several: each bit of value, gradient and Hessian product must be equal."""
 
@@ -380,7 +412,7 @@ def check_determinism(problem: Problem, x: np.ndarray, name: str = "bit-equal", 
 
 
 def check_transform(transform: Transform, x: np.ndarray, name: str = "transform", seed: int = 0) -> list[Check]:
-    """Check a map's tangent and its pull's derivative against differences, and its pull by a dot test.
+    """Return the checks of a map: tangent and derivative of the pull by differences, the pull by a dot test.
 
     Errors of the differences are relative to the largest entry, or to one where all are smaller.
     """

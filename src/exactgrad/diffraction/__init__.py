@@ -23,6 +23,10 @@ SYSTEM = System(
     resume="exactgrad.diffraction.refine:resume",
     trace="exactgrad.diffraction.trace:trace",
     traced="exactgrad.diffraction.trace:names",
+    jobs=("exactgrad.diffraction.job:Job",),
+    verify_job="exactgrad.diffraction.verify_job:checks",
+    report="exactgrad.diffraction.redraw:redraw",
+    parameters="exactgrad.diffraction.parameter_table:names",
 )
 
 _PUBLIC = {

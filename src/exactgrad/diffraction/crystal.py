@@ -107,7 +107,7 @@ class Crystal:
         """Crystal of a unit cell (a, b, c in Angstrom, alpha, beta, gamma in degrees), turned by the matrix `misset`.
 
         Unturned, a* lies along x and b* in the xy plane. `c_compat` keeps the C program's lattice of triclinic cells,
-        whose edges are right and whose angles are off by some 0.01 degrees.
+        whose edges are right and whose angles are off by some 0.01 degrees. The `rest` are the class's fields.
         """
         edges, reciprocal = reciprocal_of_cell(cell, c_compat)
         return cls.from_reciprocal(reciprocal, misset, edges if c_compat else None, **rest)
@@ -118,7 +118,8 @@ class Crystal:
     ) -> Crystal:
         """Crystal of rows a*, b*, c* in 1/m, turned by the matrix `misset`.
 
-        `cell` (a, b, c in metres, volume in m^3) forces the C program's lengths on the vectors that are derived.
+        `cell` (a, b, c in metres, volume in m^3) forces the C program's lengths on the vectors that are derived; the
+        `rest` are the class's fields.
         """
         rows = require_lattice("crystal.reciprocal", reciprocal)
         if misset is not None:

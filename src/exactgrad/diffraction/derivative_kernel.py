@@ -6,7 +6,8 @@ on the way.
 
 A spot P = L^2 of one lattice is a function of off = h - round(h): the rows E hold half its derivative by off, N by the
 numbers of cells (square crystals), U that by |off B|^2 (the others). Nothing is divided by what can be zero: the
-grating's derivative comes from the reduced arguments, as its value does.
+grating's derivative comes from the reduced arguments, as its value does. PIXEL_WEIGHT is the weight of a pixel, WEIGHT
+that of its sum over samples, which what is taken once a pixel multiplies.
 """
 
 from __future__ import annotations
@@ -14,8 +15,13 @@ from __future__ import annotations
 import numpy as np
 
 from exactgrad.diffraction.kernel import (
+    ANGLE,
+    AT_FIRST,
+    AT_LAST,
     ATTENUATION,
+    C_WATER,
     CAPTURES,
+    CAUGHT,
     CLOSE,
     COSINE,
     CRYSTAL,
@@ -31,22 +37,24 @@ from exactgrad.diffraction.kernel import (
     FAST_INDEX,
     FIELD_B,
     FIELD_E,
-    FIRST_LAYER,
+    FOUND,
     GAUSS,
-    GEOMETRY,
     H1,
     KAHN,
     LANES,
     LAYER,
+    LIT,
     MEAN,
     NO_POLARIZATION,
     NO_SOLID_ANGLE,
     NORMAL,
     OBLIQUITY,
+    ONCE,
     ORIGIN,
     PER_M,
     PER_WAVELENGTH,
     POLARIZATION,
+    POLARIZED,
     Q1,
     Q2,
     Q3,
@@ -61,8 +69,14 @@ from exactgrad.diffraction.kernel import (
     SPOT,
     SQUARE,
     STEP,
+    T1,
+    T2,
+    T3,
     TOTAL,
     WATER,
+    X1,
+    X2,
+    X3,
     arcs,
     ball,
     close_distance,
@@ -72,25 +86,35 @@ from exactgrad.diffraction.kernel import (
     decay,
     find_places,
     fractional,
+    leave_out,
+    light,
     load_pixels,
     nearest,
     of_source,
     offsets,
+    phases,
+    polarized,
     sample_of,
     scatter,
     sine_over,
     squared_radius,
     surrounded,
+    switched,
+    taken_once,
     trace_rays,
     tricubic,
+    within_d_min,
 )  # fmt: skip
 from exactgrad.kernels.compile import as_tuple, compiled, inlined, scalar
 
 # Rows that only derivatives need, behind those of the image.
-MORE_ROWS = 17
-X1, X2, X3, E1, E2, E3, N1, N2, N3, U, F = range(ROWS * LANES, (ROWS + 11) * LANES, LANES)
-G1, G2, G3 = range((ROWS + 11) * LANES, (ROWS + 14) * LANES, LANES)  # half the derivative of the sum by q
-WEIGHT, CUT, BY_FACTOR = range((ROWS + 14) * LANES, (ROWS + MORE_ROWS) * LANES, LANES)
+MORE_ROWS = 27
+# Of each phase of `kernel.phases`, in their order: sin/phase, and what pi cos has more.
+SINE_X1, SINE_X2, SINE_X3, SINE_T1, SINE_T2, SINE_T3 = range(ROWS * LANES, (ROWS + 6) * LANES, LANES)
+MORE_X1, MORE_X2, MORE_X3, MORE_T1, MORE_T2, MORE_T3 = range((ROWS + 6) * LANES, (ROWS + 12) * LANES, LANES)
+E1, E2, E3, N1, N2, N3, U, F = range((ROWS + 12) * LANES, (ROWS + 20) * LANES, LANES)
+G1, G2, G3 = range((ROWS + 20) * LANES, (ROWS + 23) * LANES, LANES)  # half the derivative of the sum by q
+WEIGHT, PIXEL_WEIGHT, CUT, BY_FACTOR = range((ROWS + 23) * LANES, (ROWS + MORE_ROWS) * LANES, LANES)
 B1, B2, B3 = range((ROWS + MORE_ROWS) * LANES, (ROWS + MORE_ROWS + 3) * LANES, LANES)  # by the direction
 ALL_ROWS = ROWS + MORE_ROWS + 3
 RAY_ROWS = 4  # of one parameter: how direction and factor move
@@ -123,36 +147,38 @@ def ball_slope(u):
 
 
 @inlined
-def grating_parts(x, n):
-    """(a, b, da/dx, db/dx, da/dn) with sin(pi n x)/sin(pi x) = a/b but for its sign, regular for |x| <= 1/2."""
-    t = n * x
-    turns = nearest(t)
-    t -= turns
-    whole = turns == 0.0
-    yt, yx = t * t, x * x
-    st, sx, qt, qx = sine_over(yt), sine_over(yx), sine_slope(yt), sine_slope(yx)
-    ct = st + yt * qt  # pi cos(pi t)
-    cx, base, slope_t, slope_x = sx + yx * qx, 1.0 if whole else x, n * t * qt, x * qx
-    by_x = n * (slope_t if whole else ct)
-    return (n if whole else t) * st, base * sx, by_x, slope_x if whole else cx, base * ct
+def grating_slopes(n, x, sine_x, more_x, t, sine_t, more_t):
+    """(R = sin(pi n x)/sin(pi x) but for its sign, dR/dx, dR/dn) from each phase's sine over it, and slope.
+
+    With t = n x - turns, n - t/x is turns/x: nothing cancels near a reflection, where turns is zero.
+    """
+    per = 1.0 / (x * sine_x)
+    ratio = t * sine_t * per
+    by_x = per * (np.rint(n * x - t) * (sine_x * per) * sine_t + n * more_t - ratio * more_x)
+    return ratio, by_x, x * per * (sine_t + more_t)
 
 
 @scalar
 def square_slopes(lane, width, m, cells):
     """L^2 of a parallelepiped of cells, half its derivatives by off and by the numbers of cells."""
-    n1, n2, n3 = cells[0], cells[1], cells[2]
+    phases(lane, width, m, cells)
+    for i in range(6 * LANES):
+        square = lane[X1 + i] * lane[X1 + i]
+        lane[SINE_X1 + i], lane[MORE_X1 + i] = sine_over(square), square * sine_slope(square)
     for i in range(width):
-        x, y, z = offsets(lane, i, m)
-        a1, b1, p1, s1, c1 = grating_parts(x, n1)
-        a2, b2, p2, s2, c2 = grating_parts(y, n2)
-        a3, b3, p3, s3, c3 = grating_parts(z, n3)
-        per = 1.0 / (b1 * b2 * b3)
-        i1, i2, i3 = per * (b2 * b3), per * (b1 * b3), per * (b1 * b2)
-        r1, r2, r3 = a1 * i1, a2 * i2, a3 * i3
-        t1, t2, t3 = r2 * r3, r1 * r3, r1 * r2
-        w1, w2, w3 = r1 * i1 * t1 * t1, r2 * i2 * t2 * t2, r3 * i3 * t3 * t3
-        lane[SPOT + i] = r1 * r1 * t1 * t1
-        lane[E1 + i], lane[E2 + i], lane[E3 + i] = w1 * (p1 - r1 * s1), w2 * (p2 - r2 * s2), w3 * (p3 - r3 * s3)
+        x, sine_x, more_x = lane[X1 + i], lane[SINE_X1 + i], lane[MORE_X1 + i]
+        t, sine_t, more_t = lane[T1 + i], lane[SINE_T1 + i], lane[MORE_T1 + i]
+        r1, e1, c1 = grating_slopes(cells[0], x, sine_x, more_x, t, sine_t, more_t)
+        x, sine_x, more_x = lane[X2 + i], lane[SINE_X2 + i], lane[MORE_X2 + i]
+        t, sine_t, more_t = lane[T2 + i], lane[SINE_T2 + i], lane[MORE_T2 + i]
+        r2, e2, c2 = grating_slopes(cells[1], x, sine_x, more_x, t, sine_t, more_t)
+        x, sine_x, more_x = lane[X3 + i], lane[SINE_X3 + i], lane[MORE_X3 + i]
+        t, sine_t, more_t = lane[T3 + i], lane[SINE_T3 + i], lane[MORE_T3 + i]
+        r3, e3, c3 = grating_slopes(cells[2], x, sine_x, more_x, t, sine_t, more_t)
+        product = r1 * r2 * r3
+        w1, w2, w3 = product * r2 * r3, product * r1 * r3, product * r1 * r2
+        lane[SPOT + i] = product * product
+        lane[E1 + i], lane[E2 + i], lane[E3 + i] = w1 * e1, w2 * e2, w3 * e3
         lane[N1 + i], lane[N2 + i], lane[N3 + i] = w1 * c1, w2 * c2, w3 * c3
 
 
@@ -265,6 +291,13 @@ def clear_sums(lane, width):
         lane[TOTAL + i] = lane[G1 + i] = lane[G2 + i] = lane[G3 + i] = 0.0
 
 
+@scalar
+def begin_rays(lane, width):
+    """Begin the derivative by a sample's directions and factor."""
+    for i in range(width):
+        lane[B1 + i] = lane[B2 + i] = lane[B3 + i] = lane[BY_FACTOR + i] = 0.0
+
+
 # -- reverse ----------------------------------------------------------------------------------------------------------
 
 
@@ -322,9 +355,15 @@ def by_metric(lane, width, out):
 @scalar
 def by_factors(lane, width, m, table, sides, default, by_table, by_default):
     """Add the derivative by F, of each reflection in the table and of the one value outside it."""
+    if table.size == 0:
+        total = 0.0
+        for i in range(width):
+            total += lane[CUT + i] * lane[F + i] * lane[SPOT + i]
+        by_default[0] += 2.0 * total
+        return
     rows, columns = np.int64(sides[1]), np.int64(sides[2])
     for i in range(width):
-        place = np.int64(lane[H1 + i]) if table.size else -1
+        place = np.int64(lane[H1 + i])
         if place >= 0:
             by_table[place] += 2.0 * lane[CUT + i] * lane[F + i] * lane[SPOT + i]
         elif place == -1:
@@ -342,63 +381,83 @@ def by_factors(lane, width, m, table, sides, default, by_table, by_default):
 
 
 @inlined
-def polarized(lane, i, g, source):
-    """(Polarization factor, forward, e, b) of a lane's ray, with the last three its components along the source's."""
-    x, y, z = lane[D1 + i], lane[D2 + i], lane[D3 + i]
-    forward = x * source[RAY] + y * source[RAY + 1] + z * source[RAY + 2]
-    e = x * source[FIELD_E] + y * source[FIELD_E + 1] + z * source[FIELD_E + 2]
-    b = x * source[FIELD_B] + y * source[FIELD_B + 1] + z * source[FIELD_B + 2]
-    factor = g[NO_POLARIZATION] + g[POLARIZATION] * (1.0 + forward * forward - g[KAHN] * (e * e - b * b))
-    return factor, forward, e, b
-
-
-@inlined
-def within_d_min(lane, i, g):
-    """Whether a lane's lattice spacing is not below d_min."""
-    q1, q2, q3 = lane[Q1 + i], lane[Q2 + i], lane[Q3 + i]
-    return g[D_MIN_SQUARED] * (q1 * q1 + q2 * q2 + q3 * q3) <= 1.0
+def polarized_slope(g, source, forward, e, b):
+    """Derivative of the polarization factor by the direction and by Kahn's factor, from what `polarized` returns."""
+    turn, e_turn, b_turn = (
+        2.0 * g[POLARIZATION] * forward,
+        2.0 * g[POLARIZATION] * g[KAHN] * e,
+        2.0 * g[POLARIZATION] * g[KAHN] * b,
+    )
+    return (
+        turn * source[RAY] - e_turn * source[FIELD_E] + b_turn * source[FIELD_B],
+        turn * source[RAY + 1] - e_turn * source[FIELD_E + 1] + b_turn * source[FIELD_B + 1],
+        turn * source[RAY + 2] - e_turn * source[FIELD_E + 2] + b_turn * source[FIELD_B + 2],
+        -g[POLARIZATION] * (e * e - b * b),
+    )
 
 
 @inlined
 def weigh(lane, width, g, source):
-    """Into CUT: what the loss grows by with each lane's sum over lattices."""
+    """Into CUT: what the loss grows by with each lane's sum over lattices; and begin these sums."""
     for i in range(width):
-        factor, _, _, _ = polarized(lane, i, g, source)
-        seen = g[SCALE] if within_d_min(lane, i, g) else 0.0
-        lane[CUT + i] = lane[WEIGHT + i] * source[SHARE] * factor * lane[FACTOR + i] * seen
+        lane[CUT + i] = lane[WEIGHT + i] * lane[LIT + i] * (source[SHARE] * g[SCALE])
+        lane[TOTAL + i] = lane[G1 + i] = lane[G2 + i] = lane[G3 + i] = 0.0
+    if g[D_MIN_SQUARED] > 0.0:
+        for i in range(width):
+            lane[CUT + i] = lane[CUT + i] if within_d_min(lane, i, g) else 0.0
+
+
+@scalar
+def collect_reverse(lane, width, g, source, by_g, by_source):
+    """Add what a source scatters to the image, and the derivative by all outside the sum over lattices."""
+    leave_out(lane, width, g)
+    k, by_total, by_water, along = source[PER_WAVELENGTH], 0.0, 0.0, 0.0
+    for i in range(width):
+        w, total = lane[WEIGHT + i] * lane[LIT + i], lane[TOTAL + i]
+        lane[MEAN + i] += source[SHARE] * lane[LIT + i] * (g[SCALE] * total + g[WATER])
+        by_total += w * total
+        by_water += w
+        cut = 2.0 * lane[CUT + i]
+        q1, q2, q3 = cut * lane[G1 + i], cut * lane[G2 + i], cut * lane[G3 + i]
+        along += q1 * lane[Q1 + i] + q2 * lane[Q2 + i] + q3 * lane[Q3 + i]
+        lane[B1 + i] += k * q1
+        lane[B2 + i] += k * q2
+        lane[B3 + i] += k * q3
+    by_g[SCALE] += source[SHARE] * by_total
+    by_g[WATER] += source[SHARE] * by_water
+    by_source[0] += along / k
+    by_source[1] += g[SCALE] * by_total + g[WATER] * by_water
+    if g[POLARIZATION] > 0.0:
+        for i in range(width):
+            w = lane[WEIGHT + i] * source[SHARE] * (g[SCALE] * lane[TOTAL + i] + g[WATER])
+            lane[LIT + i] = w * lane[FACTOR + i]
+            lane[BY_FACTOR + i] += w * polarized(lane, i, g, source)[0]
+        polarization_reverse(lane, width, g, source, by_g)
+    elif has_factor(g):
+        for i in range(width):
+            scattered = g[SCALE] * lane[TOTAL + i] + g[WATER]
+            lane[BY_FACTOR + i] += lane[WEIGHT + i] * source[SHARE] * scattered * g[NO_POLARIZATION]
 
 
 @inlined
-def collect_reverse(lane, width, g, source, by_g, by_source):
-    """Add what a source scatters to the image, and the derivative by all outside the sum over lattices."""
-    scale = water = kahn = share = per_wavelength = 0.0
+def polarization_reverse(lane, width, g, source, by_g):
+    """Add the derivative by direction and Kahn's factor, from that by the polarization factor in LIT."""
+    kahn = 0.0
     for i in range(width):
-        factor, forward, e, b = polarized(lane, i, g, source)
-        seen = 1.0 if within_d_min(lane, i, g) else 0.0
-        scattered = seen * g[SCALE] * lane[TOTAL + i] + g[WATER]
-        arriving = source[SHARE] * lane[FACTOR + i]
-        w = lane[WEIGHT + i]
-        lane[MEAN + i] += arriving * factor * scattered
-        share += w * lane[FACTOR + i] * factor * scattered
-        scale += w * arriving * factor * seen * lane[TOTAL + i]
-        water += w * arriving * factor
-        by_factor = w * arriving * scattered * g[POLARIZATION]
-        kahn -= by_factor * (e * e - b * b)
-        lane[BY_FACTOR + i] += w * source[SHARE] * factor * scattered
-        cut = 2.0 * lane[CUT + i]
-        q1, q2, q3 = cut * lane[G1 + i], cut * lane[G2 + i], cut * lane[G3 + i]
-        along = q1 * (lane[D1 + i] - source[RAY]) + q2 * (lane[D2 + i] - source[RAY + 1])
-        per_wavelength += along + q3 * (lane[D3 + i] - source[RAY + 2])
-        turn, e, b = 2.0 * by_factor * forward, -2.0 * by_factor * g[KAHN] * e, 2.0 * by_factor * g[KAHN] * b
-        k = source[PER_WAVELENGTH]
-        lane[B1 + i] += q1 * k + turn * source[RAY] + e * source[FIELD_E] + b * source[FIELD_B]
-        lane[B2 + i] += q2 * k + turn * source[RAY + 1] + e * source[FIELD_E + 1] + b * source[FIELD_B + 1]
-        lane[B3 + i] += q3 * k + turn * source[RAY + 2] + e * source[FIELD_E + 2] + b * source[FIELD_B + 2]
-    by_g[SCALE] += scale
-    by_g[WATER] += water
+        _, forward, e, b = polarized(lane, i, g, source)
+        p1, p2, p3, by_kahn = polarized_slope(g, source, forward, e, b)
+        w = lane[LIT + i]
+        kahn += w * by_kahn
+        lane[B1 + i] += w * p1
+        lane[B2 + i] += w * p2
+        lane[B3 + i] += w * p3
     by_g[KAHN] += kahn
-    by_source[0] += per_wavelength
-    by_source[1] += share
+
+
+@inlined
+def has_factor(g):
+    """Whether rays have a solid angle or a captured share."""
+    return g[NO_SOLID_ANGLE] == 0.0 or g[CAPTURES] > 0.0
 
 
 @scalar
@@ -434,46 +493,66 @@ def captures_all(lane, width):
         lane[X1 + i], lane[X2 + i], lane[X3 + i] = 1.0, 0.0, 0.0
 
 
-@inlined
+@scalar
 def rays_reverse(lane, width, g, numbers, layer, sub_fast, sub_slow, by_g):
     """Add the derivative by where a flat detector is, of the directions and factors of one sample's rays."""
-    close, attenuation = close_distance(g), 0.0
+    if has_factor(g):
+        factor_reverse(lane, width, g, numbers, by_g)
+    else:
+        for i in range(width):
+            lane[BY_FACTOR + i] = 0.0
     for i in range(width):
-        angle, by_per_m, by_cosine, by_close = factor_slopes(lane, i, g, close)
-        w, per_m = lane[BY_FACTOR + i], lane[PER_M + i]
-        by_cosine = w * (by_cosine * lane[X1 + i] + angle * lane[X2 + i])
-        attenuation += w * angle * lane[X3 + i]
-        w *= lane[X1 + i]
-        d1, d2, d3 = lane[D1 + i], lane[D2 + i], lane[D3 + i]
-        b1, b2, b3 = (
-            lane[B1 + i] + by_cosine * g[NORMAL],
-            lane[B2 + i] + by_cosine * g[NORMAL + 1],
-            lane[B3 + i] + by_cosine * g[NORMAL + 2],
-        )
-        inward = b1 * d1 + b2 * d2 + b3 * d3 + w * by_per_m * per_m
+        d1, d2, d3, per_m = lane[D1 + i], lane[D2 + i], lane[D3 + i], lane[PER_M + i]
+        b1, b2, b3 = lane[B1 + i], lane[B2 + i], lane[B3 + i]
+        inward = b1 * d1 + b2 * d2 + b3 * d3 + lane[BY_FACTOR + i]
         lane[B1 + i], lane[B2 + i], lane[B3 + i] = (
             per_m * (b1 - d1 * inward),
             per_m * (b2 - d2 * inward),
             per_m * (b3 - d3 * inward),
         )
-        lane[COSINE + i], lane[PER_M + i] = by_cosine, w * by_close
-    by_g[ATTENUATION] += attenuation
-    closer = 0.0
-    for i in range(width):
-        closer += lane[PER_M + i]
     for j in range(3):
-        by_x = by_fast = by_slow = tilted = 0.0
+        by_x = by_fast = by_slow = 0.0
         for i in range(width):
             x = lane[B1 + j * LANES + i]
             by_x += x
-            by_fast += g[STEP] * (lane[FAST_INDEX + i] + sub_fast) * x
-            by_slow += g[STEP] * (lane[SLOW_INDEX + i] + sub_slow) * x
-            tilted += lane[COSINE + i] * lane[D1 + j * LANES + i]
-        by_g[ORIGIN + j] += by_x + closer * numbers[NORMAL + j]
-        by_g[NORMAL + j] += layer * g[LAYER] * by_x + tilted + closer * numbers[ORIGIN + j]
-        by_g[FAST + j] += by_fast
-        by_g[SLOW + j] += by_slow
+            by_fast += lane[FAST_INDEX + i] * x
+            by_slow += lane[SLOW_INDEX + i] * x
+        by_g[ORIGIN + j] += by_x
+        by_g[NORMAL + j] += layer * g[LAYER] * by_x
+        by_g[FAST + j] += g[STEP] * (by_fast + sub_fast * by_x)
+        by_g[SLOW + j] += g[STEP] * (by_slow + sub_slow * by_x)
         by_g[LAYER] += layer * numbers[NORMAL + j] * by_x
+
+
+@inlined
+def factor_reverse(lane, width, g, numbers, by_g):
+    """Add the derivative by what solid angle and captured share depend on; into B1... that by the direction, into
+    BY_FACTOR that by the logarithm of 1/R."""
+    close, attenuation, closer = close_distance(g), 0.0, 0.0
+    for i in range(width):
+        angle, by_per_m, by_cosine, by_close = factor_slopes(lane, i, g, close)
+        w = lane[BY_FACTOR + i]
+        by_cosine = w * (by_cosine * lane[X1 + i] + angle * lane[X2 + i])
+        attenuation += w * angle * lane[X3 + i]
+        w *= lane[X1 + i]
+        closer += w * by_close
+        lane[COSINE + i], lane[BY_FACTOR + i] = by_cosine, w * by_per_m * lane[PER_M + i]
+    by_g[ATTENUATION] += attenuation
+    tilted1 = tilted2 = tilted3 = 0.0
+    for i in range(width):
+        by_cosine = lane[COSINE + i]
+        tilted1 += by_cosine * lane[D1 + i]
+        tilted2 += by_cosine * lane[D2 + i]
+        tilted3 += by_cosine * lane[D3 + i]
+        lane[B1 + i] += by_cosine * g[NORMAL]
+        lane[B2 + i] += by_cosine * g[NORMAL + 1]
+        lane[B3 + i] += by_cosine * g[NORMAL + 2]
+    by_g[NORMAL] += tilted1
+    by_g[NORMAL + 1] += tilted2
+    by_g[NORMAL + 2] += tilted3
+    for j in range(3):
+        by_g[ORIGIN + j] += closer * numbers[NORMAL + j]
+        by_g[NORMAL + j] += closer * numbers[ORIGIN + j]
 
 
 @scalar
@@ -509,6 +588,53 @@ def curved_rays_reverse(lane, width, g, numbers, layer, sub_fast, sub_slow, by_g
             by_g[NORMAL + j] += by_close * numbers[ORIGIN + j]
 
 
+@scalar
+def taken_once_reverse(lane, width, first, last, numbers, oversample, layers, sources, by_g):
+    """Add the derivative by all that the factors taken once a pixel depend on; WEIGHT holds that by the sum."""
+    water = left = 0.0
+    for i in range(width):
+        angle, polar, caught = lane[ANGLE + i], lane[POLARIZED + i], lane[CAUGHT + i]
+        by_product = lane[PIXEL_WEIGHT + i] * (lane[MEAN + i] + first[C_WATER])
+        water += lane[WEIGHT + i]
+        left += 1.0 if lane[FOUND + i] >= 0.0 else 0.0
+        lane[ANGLE + i], lane[POLARIZED + i] = by_product * polar * caught, by_product * angle * caught
+        lane[CAUGHT + i] = by_product * angle * polar
+    by_g[C_WATER] += water
+    for sample in range(layers * oversample * oversample):
+        if sample == 0 or left > 0.0:
+            layer, sub_slow, sub_fast = sample_of(sample, oversample)
+            trace_rays(lane, width, first, layer, sub_fast, sub_slow)
+            begin_rays(lane, width)
+            captures_all(lane, width)
+            if sample == 0:
+                for i in range(width):
+                    lane[BY_FACTOR + i] = lane[ANGLE + i]
+            for j in range(sources.shape[0]):
+                source, number = as_tuple(sources[j], SOURCE), np.float64(sample * sources.shape[0] + j)
+                if left > 0.0:
+                    left -= found_reverse(lane, width, first, source, number, by_g)
+            rays_reverse(lane, width, first, numbers, layer, sub_fast, sub_slow, by_g)
+    if last[CAPTURES] > 0.0:
+        trace_rays(lane, width, last, layers - 1.0, 0.5, 0.5)
+        begin_rays(lane, width)
+        for i in range(width):
+            lane[BY_FACTOR + i] = lane[CAUGHT + i]
+        capture_slopes(lane, width, last, layers - 1.0)
+        rays_reverse(lane, width, last, numbers, layers - 1.0, 0.5, 0.5, by_g)
+
+
+@scalar
+def found_reverse(lane, width, g, source, number, by_g):
+    """Add the derivative by the polarization of a sample, of the lanes that take it; return how many these are."""
+    found = 0.0
+    for i in range(width):
+        here = 1.0 if lane[FOUND + i] == number else 0.0
+        found += here
+        lane[LIT + i] = here * lane[POLARIZED + i]
+    polarization_reverse(lane, width, g, source, by_g)
+    return found
+
+
 BARS = "float64[::1], float64[:, ::1], float64[:, ::1], float64[::1], float64[::1], float64[::1], float64[::1]"
 
 
@@ -526,24 +652,28 @@ def reverse(
     1/wavelength and share, by_lattices (M, 9), by_n (3,), by_form (6,) for B B', by_table as `table`, or of no
     size if not wanted, by_default (1,): added to.
     """
-    lane, numbers, g = np.zeros(LANES * ALL_ROWS), g, as_tuple(g, GEOMETRY)
+    lane, numbers, g = np.zeros(LANES * ALL_ROWS), g, as_tuple(g, AT_FIRST)
+    first = as_tuple(switched(numbers, AT_FIRST), AT_FIRST)
+    last = as_tuple(switched(numbers, AT_LAST), AT_FIRST)
     cells, form = as_tuple(cells, 3), as_tuple(form, 9)
     for start in range(0, slow.size, LANES):
         width = min(LANES, slow.size - start)
         load_pixels(lane, width, slow, fast, start, oversample)
         for i in range(width):
-            lane[WEIGHT + i] = weight[start + i]
+            lane[WEIGHT + i] = lane[PIXEL_WEIGHT + i] = weight[start + i]
+        if g[ONCE] > 0.0:
+            taken_once(lane, width, first, last, oversample, layers, sources)
+            for i in range(width):
+                lane[WEIGHT + i] *= lane[ANGLE + i] * lane[POLARIZED + i] * lane[CAUGHT + i]
         for sample in range(layers * oversample * oversample):
             layer, sub_slow, sub_fast = sample_of(sample, oversample)
-            layer += g[FIRST_LAYER]
             trace_rays(lane, width, g, layer, sub_fast, sub_slow)
-            for i in range(width):
-                lane[B1 + i] = lane[B2 + i] = lane[B3 + i] = lane[BY_FACTOR + i] = 0.0
+            begin_rays(lane, width)
             for j in range(sources.shape[0]):
                 source = as_tuple(sources[j], SOURCE)
                 scatter(lane, width, source)
+                light(lane, width, g, source)
                 weigh(lane, width, g, source)
-                clear_sums(lane, width)
                 listed, by_listed = of_source(table, sides, j), of_source(by_table, sides, j)
                 for m in range(lattices.shape[0]):
                     lattice = as_tuple(lattices[m], 9)
@@ -571,12 +701,18 @@ def reverse(
                 rays_reverse(lane, width, g, numbers, layer, sub_fast, sub_slow, by_g)
         for i in range(width):
             mean[start + i] = lane[MEAN + i]
+        if g[ONCE] > 0.0:
+            for i in range(width):
+                mean[start + i] = (
+                    (lane[MEAN + i] + g[C_WATER]) * lane[ANGLE + i] * lane[POLARIZED + i] * lane[CAUGHT + i]
+                )
+            taken_once_reverse(lane, width, first, last, numbers, oversample, layers, sources, by_g)
 
 
 # -- forward ----------------------------------------------------------------------------------------------------------
 
 
-@inlined
+@scalar
 def move_rays(lane, width, g, layer, sub_fast, sub_slow, dg, moved):
     """How one parameter moves direction (three rows of `moved`) and factor (the fourth) of one sample's rays."""
     close, depth, d_depth = close_distance(g), layer * g[LAYER], layer * dg[LAYER]
@@ -593,6 +729,49 @@ def move_rays(lane, width, g, layer, sub_fast, sub_slow, dg, moved):
         d_cosine = x1 * g[NORMAL] + x2 * g[NORMAL + 1] + x3 * g[NORMAL + 2]
         d_cosine += d1 * dg[NORMAL] + d2 * dg[NORMAL + 1] + d3 * dg[NORMAL + 2]
         moved[3 * LANES + i] = moved_factor(lane, i, g, dg, close, d_close, -per_m * per_m * outward, d_cosine)
+
+
+@inlined
+def moved_polarized(lane, i, g, source, dg, d1, d2, d3):
+    """(Polarization factor, how it moves) of a lane's ray whose direction moves by d."""
+    factor, forward, e, b = polarized(lane, i, g, source)
+    p1, p2, p3, by_kahn = polarized_slope(g, source, forward, e, b)
+    return factor, p1 * d1 + p2 * d2 + p3 * d3 + by_kahn * dg[KAHN]
+
+
+@scalar
+def push_taken_once(lane, width, first, last, oversample, layers, sources, dg, moved, out):
+    """Turn how the sum over samples moves into how that moves, times what is taken once a pixel."""
+    missing = 0.0
+    for i in range(width):
+        lane[CUT + i] = 0.0  # how the product of the factors moves
+        missing += 1.0 if lane[FOUND + i] >= 0.0 else 0.0
+    captures_all(lane, width)
+    for sample in range(layers * oversample * oversample):
+        if sample == 0 or missing > 0.0:
+            layer, sub_slow, sub_fast = sample_of(sample, oversample)
+            trace_rays(lane, width, first, layer, sub_fast, sub_slow)
+            move_rays(lane, width, first, layer, sub_fast, sub_slow, dg, moved)
+            for i in range(width):
+                d_angle = moved[3 * LANES + i] if sample == 0 else 0.0
+                lane[CUT + i] += d_angle * lane[POLARIZED + i] * lane[CAUGHT + i]
+            for j in range(sources.shape[0]):
+                source, number = as_tuple(sources[j], SOURCE), np.float64(sample * sources.shape[0] + j)
+                for i in range(width):
+                    here = 1.0 if lane[FOUND + i] == number else 0.0
+                    d1, d2, d3 = moved[i], moved[LANES + i], moved[2 * LANES + i]
+                    _, d_factor = moved_polarized(lane, i, first, source, dg, d1, d2, d3)
+                    lane[CUT + i] += here * d_factor * lane[ANGLE + i] * lane[CAUGHT + i]
+                    missing -= here
+    if last[CAPTURES] > 0.0:
+        trace_rays(lane, width, last, layers - 1.0, 0.5, 0.5)
+        capture_slopes(lane, width, last, layers - 1.0)
+        move_rays(lane, width, last, layers - 1.0, 0.5, 0.5, dg, moved)
+        for i in range(width):
+            lane[CUT + i] += moved[3 * LANES + i] * lane[ANGLE + i] * lane[POLARIZED + i]
+    for i in range(width):
+        product = lane[ANGLE + i] * lane[POLARIZED + i] * lane[CAUGHT + i]
+        out[i] = (out[i] + dg[C_WATER]) * product + (lane[MEAN + i] + first[C_WATER]) * lane[CUT + i]
 
 
 @inlined
@@ -674,9 +853,9 @@ def push_factors(lane, width, m, has_table, sides, dtable, ddefault, sums):
 def push_collected(lane, width, g, source, dg, dsource, moved, sums, out):
     """Add how one parameter moves what a source scatters into each lane's pixel."""
     for i in range(width):
-        factor, forward, e, b = polarized(lane, i, g, source)
         seen = 1.0 if within_d_min(lane, i, g) else 0.0
         d1, d2, d3 = moved[i], moved[LANES + i], moved[2 * LANES + i]
+        factor, d_factor = moved_polarized(lane, i, g, source, dg, d1, d2, d3)
         k = source[PER_WAVELENGTH]
         q1 = k * d1 + dsource[0] * (lane[D1 + i] - source[RAY])
         q2 = k * d2 + dsource[0] * (lane[D2 + i] - source[RAY + 1])
@@ -684,11 +863,6 @@ def push_collected(lane, width, g, source, dg, dsource, moved, sums, out):
         total = sums[i] + 2.0 * (lane[G1 + i] * q1 + lane[G2 + i] * q2 + lane[G3 + i] * q3)
         scattered = seen * g[SCALE] * lane[TOTAL + i] + g[WATER]
         d_scattered = seen * (g[SCALE] * total + dg[SCALE] * lane[TOTAL + i]) + dg[WATER]
-        d_forward = d1 * source[RAY] + d2 * source[RAY + 1] + d3 * source[RAY + 2]
-        de = d1 * source[FIELD_E] + d2 * source[FIELD_E + 1] + d3 * source[FIELD_E + 2]
-        db = d1 * source[FIELD_B] + d2 * source[FIELD_B + 1] + d3 * source[FIELD_B + 2]
-        d_factor = 2.0 * (forward * d_forward - g[KAHN] * (e * de - b * db)) - dg[KAHN] * (e * e - b * b)
-        d_factor *= g[POLARIZATION]
         caught, d_caught = lane[FACTOR + i], moved[3 * LANES + i]
         change = (dsource[1] * factor * caught + source[SHARE] * (d_factor * caught + factor * d_caught)) * scattered
         out[i] += change + source[SHARE] * factor * caught * d_scattered
@@ -716,7 +890,9 @@ def forward(
     """
     count = dg.shape[0]
     lane, out = np.zeros(LANES * ALL_ROWS), np.empty((count, LANES))
-    numbers, g, cells, form = g, as_tuple(g, GEOMETRY), as_tuple(cells, 3), as_tuple(form, 9)
+    numbers, g, cells, form = g, as_tuple(g, AT_FIRST), as_tuple(cells, 3), as_tuple(form, 9)
+    first = as_tuple(switched(numbers, AT_FIRST), AT_FIRST)
+    last = as_tuple(switched(numbers, AT_LAST), AT_FIRST)
     moved, sums, nothing = np.empty((count, RAY_ROWS * LANES)), np.empty((count, LANES)), np.zeros(table.size)
     shaped, weighted = np.empty(count), np.empty(count)
     for k in range(count):
@@ -728,7 +904,6 @@ def forward(
         out[:] = 0.0
         for sample in range(layers * oversample * oversample):
             layer, sub_slow, sub_fast = sample_of(sample, oversample)
-            layer += g[FIRST_LAYER]
             trace_rays(lane, width, g, layer, sub_fast, sub_slow)
             if g[CAPTURES] > 0.0:
                 capture_slopes(lane, width, g, layer)
@@ -738,7 +913,7 @@ def forward(
                 if g[CURVED] > 0.0:
                     move_curved_rays(lane, width, g, numbers, layer, sub_fast, sub_slow, dg[k], moved[k])
                 else:
-                    move_rays(lane, width, g, layer, sub_fast, sub_slow, as_tuple(dg[k], GEOMETRY), moved[k])
+                    move_rays(lane, width, g, layer, sub_fast, sub_slow, as_tuple(dg[k], STEP), moved[k])
             for j in range(sources.shape[0]):
                 source = as_tuple(sources[j], SOURCE)
                 scatter(lane, width, source)
@@ -763,10 +938,22 @@ def forward(
                             dt = of_source(dt, sides, j)
                             push_factors(lane, width, lattice, listed.size > 0, sides, dt, ddefault[k], sums[k])
                 for k in range(count):
-                    push_collected(lane, width, g, source, dg[k], dsources[k, j], moved[k], sums[k], out[k])
+                    push_collected(
+                        lane, width, g, source, as_tuple(dg[k], STEP), dsources[k, j], moved[k], sums[k], out[k]
+                    )
+                light(lane, width, g, source)
                 collect(lane, width, g, source)
         for i in range(width):
             mean[start + i] = lane[MEAN + i]
+        if g[ONCE] > 0.0:
+            taken_once(lane, width, first, last, oversample, layers, sources)
+            for i in range(width):
+                mean[start + i] = (
+                    (lane[MEAN + i] + g[C_WATER]) * lane[ANGLE + i] * lane[POLARIZED + i] * lane[CAUGHT + i]
+                )
+            for k in range(count):
+                dgk = as_tuple(dg[k], STEP)
+                push_taken_once(lane, width, first, last, oversample, layers, sources, dgk, moved[k], out[k])
         for k in range(count):
             for i in range(width):
                 dmean[k, start + i] = out[k, i]

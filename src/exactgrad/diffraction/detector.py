@@ -7,6 +7,7 @@ from the front of the sensor; the normal points away from the crystal.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +16,7 @@ import numpy as np
 from exactgrad.diffraction.crystal import unit_vector
 from exactgrad.errors import InputError, require_finite, require_range, require_shape
 
+Places = Callable[[slice], tuple[np.ndarray, np.ndarray]]  # of pixels' numbers to slow and fast indices, shape (n,)
 MOST_PIXELS = 1 << 28
 MOST_SAMPLES = 1000  # sub-pixels along a side, and layers
 
@@ -140,12 +142,27 @@ class Detector:
 
     def rendered(self) -> tuple[np.ndarray, np.ndarray]:
         """Return the slow and fast indices, shape (n,), of the pixels in the region of interest and the mask."""
+        size, places = self.places()
+        return places(slice(0, size))
+
+    def places(self) -> tuple[int, Places]:
+        """Return how many pixels are rendered, and the function that gives the indices of a part of `rendered`."""
         first, last, bottom, top = self.roi or (0, self.pixels[1] - 1, 0, self.pixels[0] - 1)
-        if self.mask is None:
-            rows, columns = np.arange(bottom, top + 1), np.arange(first, last + 1)
-            return np.repeat(rows, columns.size), np.tile(columns, rows.size)
-        slow, fast = np.nonzero(self.mask[bottom : top + 1, first : last + 1])
-        return np.ascontiguousarray(slow + bottom), np.ascontiguousarray(fast + first)
+        columns = last - first + 1
+        if self.mask is not None:
+            slow, fast = np.nonzero(self.mask[bottom : top + 1, first : last + 1])
+            slow, fast = slow + bottom, fast + first
+            return slow.size, lambda part: (slow[part], fast[part])
+
+        def of_rectangle(part: slice) -> tuple[np.ndarray, np.ndarray]:
+            fast = np.arange(part.start, part.stop)
+            slow = fast // columns
+            fast -= columns * slow
+            slow += bottom
+            fast += first
+            return slow, fast
+
+        return (top - bottom + 1) * columns, of_rectangle
 
     def laid_out(self, values: np.ndarray) -> np.ndarray:
         """Return an image, shape (..., slow, fast), of the values, shape (..., n), of `rendered`; zero elsewhere."""

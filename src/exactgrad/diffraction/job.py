@@ -307,7 +307,7 @@ class NoiseTable(Table):
 class OutputTable(Table):
     """[output]: which files."""
 
-    formats: Formats = Field(default_factory=lambda: ["npy", "smv", "png"])
+    formats: Formats = Field(default=["npy", "smv", "png"])
     name: Name = "image"
     scale: Positive | None = None
     expected: Flag = True

@@ -5,7 +5,8 @@
 
 Layout: samples (one sub-pixel and source of a pixel) lie in blocks of lanes; the lattices are the loop around them, so
 that the innermost loops run over lanes and vectorise. Nothing in them branches or calls a library: sines and the
-exponential are polynomials on a reduced range. Lattices are summed in their order, each sample by itself.
+exponential are polynomials on a reduced range. A loop is a short stage: a processor looks only so far ahead, and one
+turn of a loop over all of a grating would be longer. Lattices are summed in their order, each sample by itself.
 
 Whole indices are taken off before anything is multiplied by the number of cells, so what is lost at large h is the
 rounding of h alone. Halfway between two reflections h goes down, as in the model and the C program.
@@ -22,16 +23,21 @@ from exactgrad.kernels.compile import as_tuple, compiled, inlined, scalar
 
 LANES = 64
 SQUARE, ROUND, GAUSS, TOPHAT = range(4)
+NO_ZERO = 1e-100  # stands for zero where a ratio would be 0/0; its limit is as exact there
 DIMMEST = 745.0  # exp(-745) is the smallest double; beyond, a spot is as dim as there
-# Rows of a block's lanes: the sum over lattices, then a pixel's rays.
-ROWS = 17
+# Rows of a block's lanes: the sum over lattices, a pixel's rays, and what the C program takes once a pixel.
+ROWS = 28
 Q1, Q2, Q3, SPOT, H1, H2, H3, TOTAL = range(0, 8 * LANES, LANES)
-FAST_INDEX, SLOW_INDEX, D1, D2, D3, PER_M, COSINE, FACTOR, MEAN = range(8 * LANES, ROWS * LANES, LANES)
-# Places in what describes a detector and what surrounds it; lengths in metres. Up to SCALE they may be refined.
-ORIGIN, FAST, SLOW, NORMAL, LAYER, ATTENUATION, KAHN, WATER, SCALE = 0, 3, 6, 9, 12, 13, 14, 15, 16
-# Switches: the solid angle is [18] + ([19] + [20] cos + [21] (origin.normal)/R)/R^2.
-STEP, NO_SOLID_ANGLE, FACING, OBLIQUITY, CLOSE = 17, 18, 19, 20, 21
-NO_POLARIZATION, POLARIZATION, D_MIN_SQUARED, CAPTURES, FIRST_LAYER, CURVED, GEOMETRY = 22, 23, 24, 25, 26, 27, 28
+FAST_INDEX, SLOW_INDEX, D1, D2, D3, PER_M, COSINE, FACTOR, LIT, MEAN = range(8 * LANES, 18 * LANES, LANES)
+ANGLE, POLARIZED, CAUGHT, FOUND = range(18 * LANES, 22 * LANES, LANES)
+X1, X2, X3, T1, T2, T3 = range(22 * LANES, ROWS * LANES, LANES)  # of the three gratings
+# Places in what describes a detector and what surrounds it; lengths in metres. Up to C_WATER they may be refined.
+ORIGIN, FAST, SLOW, NORMAL, LAYER, ATTENUATION, KAHN, WATER, SCALE, C_WATER = 0, 3, 6, 9, 12, 13, 14, 15, 16, 17
+STEP, D_MIN_SQUARED, CURVED, ONCE = 18, 19, 20, 21
+# Switches: the solid angle is [22] + ([23] + [24] cos + [25] (origin.normal)/R)/R^2.
+NO_SOLID_ANGLE, FACING, OBLIQUITY, CLOSE, NO_POLARIZATION, POLARIZATION, CAPTURES = range(22, 29)
+# The same switches for what is taken once a pixel (if ONCE): from its first sample, and from its last layer.
+AT_FIRST, AT_LAST, GEOMETRY = 29, 36, 43
 # Places in what describes a source.
 RAY, PER_WAVELENGTH, SHARE, FIELD_E, FIELD_B, SOURCE = 0, 3, 4, 5, 8, 11
 # The type of the arguments `lattices` ... `interpolate`.
@@ -85,19 +91,6 @@ def nearest(x):
 
 
 @scalar
-def sine_ratio(x, n):
-    """(a, b) with |sin(pi n x)/sin(pi x)| = |a/b|, b > 0 for |x| <= 1/2, any n >= 1; at x = 0 it is n.
-
-    The argument n x is reduced to t; where nothing came off, t/x is n, and neither is divided by x.
-    """
-    t = n * x
-    turns = nearest(t)
-    t -= turns
-    whole = turns == 0.0
-    return (n if whole else t) * sine_over(t * t), (1.0 if whole else abs(x)) * sine_over(x * x)
-
-
-@scalar
 def ball(u):
     """|3 (sin x/x - cos x)/x^2| at x = pi sqrt(u): a sphere's transform, but for its sign."""
     near = u < 0.025  # x^2 < 0.25
@@ -133,15 +126,33 @@ def squared_radius(form, x, y, z):
     return r1 * r1 + r2 * r2 + r3 * r3
 
 
+@inlined
+def phases(lane, width, m, cells):
+    """The phases of the three gratings, in half turns: x off the nearest whole, and cells times x, reduced as well.
+
+    A ratio of theirs is sin(pi t)/sin(pi x), but for its sign. Where x is zero it is next to nothing instead.
+    """
+    for i in range(width):
+        x, y, z = offsets(lane, i, m)
+        x, y, z = (
+            NO_ZERO if abs(x) < NO_ZERO else x,
+            NO_ZERO if abs(y) < NO_ZERO else y,
+            NO_ZERO if abs(z) < NO_ZERO else z,
+        )
+        t1, t2, t3 = cells[0] * x, cells[1] * y, cells[2] * z
+        lane[X1 + i], lane[X2 + i], lane[X3 + i] = x, y, z
+        lane[T1 + i], lane[T2 + i], lane[T3 + i] = t1 - np.rint(t1), t2 - np.rint(t2), t3 - np.rint(t3)
+
+
 @scalar
 def square_spots(lane, width, m, cells):
     """L^2 of a parallelepiped of cells."""
+    phases(lane, width, m, cells)
+    for i in range(6 * LANES):
+        x = lane[X1 + i]
+        lane[X1 + i] = x * sine_over(x * x)
     for i in range(width):
-        x, y, z = offsets(lane, i, m)
-        a1, b1 = sine_ratio(x, cells[0])
-        a2, b2 = sine_ratio(y, cells[1])
-        a3, b3 = sine_ratio(z, cells[2])
-        ratio = (a1 * a2 * a3) / (b1 * b2 * b3)
+        ratio = lane[T1 + i] * lane[T2 + i] * lane[T3 + i] / (lane[X1 + i] * lane[X2 + i] * lane[X3 + i])
         lane[SPOT + i] = ratio * ratio
 
 
@@ -295,7 +306,7 @@ def diffracted(q, lattices, shape, cells, form, table, lowest, sides, default, i
     form (9,) for the others. table (H K L,) or of no size, lowest (3,), sides (3,), default: F; total (n,): out.
     Where sources come in, the table may be (S H K L,), each source's own.
     """
-    lane, cells, form = np.empty(LANES * ROWS), as_tuple(cells, 3), as_tuple(form, 9)
+    lane, cells, form = np.zeros(LANES * ROWS), as_tuple(cells, 3), as_tuple(form, 9)
     for start in range(0, q.shape[0], LANES):
         width = min(LANES, q.shape[0] - start)
         for i in range(width):
@@ -357,9 +368,12 @@ def correct(lane, width, g, layer):
     """Solid angle and captured share of each lane's ray; the library's exponential, once a sample."""
     close = g[CLOSE] * close_distance(g)
     for i in range(width):
-        per_m = lane[PER_M + i]
-        seen_as = g[FACING] + g[OBLIQUITY] * lane[COSINE + i] + close * per_m
-        lane[FACTOR + i] = g[NO_SOLID_ANGLE] + seen_as * per_m * per_m
+        lane[FACTOR + i] = g[NO_SOLID_ANGLE]
+    if g[NO_SOLID_ANGLE] == 0.0:
+        for i in range(width):
+            per_m = lane[PER_M + i]
+            seen_as = g[FACING] + g[OBLIQUITY] * lane[COSINE + i] + close * per_m
+            lane[FACTOR + i] = seen_as * per_m * per_m
     if g[CAPTURES] > 0.0:
         for i in range(width):
             u = g[ATTENUATION] / lane[COSINE + i]
@@ -386,18 +400,48 @@ def scatter(lane, width, source):
 
 
 @inlined
+def polarized(lane, i, g, source):
+    """(Polarization factor, forward, e, b) of a lane's ray, with the last three its components along the source's."""
+    x, y, z = lane[D1 + i], lane[D2 + i], lane[D3 + i]
+    forward = x * source[RAY] + y * source[RAY + 1] + z * source[RAY + 2]
+    e = x * source[FIELD_E] + y * source[FIELD_E + 1] + z * source[FIELD_E + 2]
+    b = x * source[FIELD_B] + y * source[FIELD_B + 1] + z * source[FIELD_B + 2]
+    factor = g[NO_POLARIZATION] + g[POLARIZATION] * (1.0 + forward * forward - g[KAHN] * (e * e - b * b))
+    return factor, forward, e, b
+
+
+@inlined
+def within_d_min(lane, i, g):
+    """Whether a lane's lattice spacing is not below d_min."""
+    q1, q2, q3 = lane[Q1 + i], lane[Q2 + i], lane[Q3 + i]
+    return g[D_MIN_SQUARED] * (q1 * q1 + q2 * q2 + q3 * q3) <= 1.0
+
+
+@scalar
+def light(lane, width, g, source):
+    """All factors of each lane's ray, into LIT."""
+    if g[POLARIZATION] > 0.0:
+        for i in range(width):
+            lane[LIT + i] = lane[FACTOR + i] * polarized(lane, i, g, source)[0]
+    else:
+        for i in range(width):
+            lane[LIT + i] = lane[FACTOR + i] * g[NO_POLARIZATION]
+
+
+@inlined
+def leave_out(lane, width, g):
+    """Set the sums of lanes whose lattice spacing is below d_min to zero."""
+    if g[D_MIN_SQUARED] > 0.0:
+        for i in range(width):
+            lane[TOTAL + i] = lane[TOTAL + i] if within_d_min(lane, i, g) else 0.0
+
+
+@scalar
 def collect(lane, width, g, source):
-    """Add what a source scatters into each lane's pixel: within d_min, with water, polarization and the factors."""
+    """Add what a source scatters into each lane's pixel: within d_min, with water and the factors in LIT."""
+    leave_out(lane, width, g)
     for i in range(width):
-        q1, q2, q3 = lane[Q1 + i], lane[Q2 + i], lane[Q3 + i]
-        within = g[D_MIN_SQUARED] * (q1 * q1 + q2 * q2 + q3 * q3) <= 1.0
-        x, y, z = lane[D1 + i], lane[D2 + i], lane[D3 + i]
-        forward = x * source[RAY] + y * source[RAY + 1] + z * source[RAY + 2]
-        e = x * source[FIELD_E] + y * source[FIELD_E + 1] + z * source[FIELD_E + 2]
-        b = x * source[FIELD_B] + y * source[FIELD_B + 1] + z * source[FIELD_B + 2]
-        polarized = g[NO_POLARIZATION] + g[POLARIZATION] * (1.0 + forward * forward - g[KAHN] * (e * e - b * b))
-        scattered = (g[SCALE] * lane[TOTAL + i] if within else 0.0) + g[WATER]
-        lane[MEAN + i] += source[SHARE] * scattered * polarized * lane[FACTOR + i]
+        lane[MEAN + i] += source[SHARE] * lane[LIT + i] * (g[SCALE] * lane[TOTAL + i] + g[WATER])
 
 
 @scalar
@@ -415,24 +459,78 @@ def sample_of(number, oversample):
     return number // oversample**2, within // oversample + 0.5, within % oversample + 0.5
 
 
+@scalar
+def taken_once(lane, width, first, last, oversample, layers, sources):
+    """What the C program takes once a pixel, into ANGLE, POLARIZED and CAUGHT.
+
+    The solid angle of the first sample; the polarization of the first within d_min, whose number goes into FOUND
+    (-1: none); the share that the last layer captures.
+    """
+    trace_rays(lane, width, first, 0.0, 0.5, 0.5)
+    for i in range(width):
+        lane[ANGLE + i], lane[CAUGHT + i], lane[FOUND + i] = lane[FACTOR + i], 1.0, -1.0
+        lane[POLARIZED + i] = first[NO_POLARIZATION]
+    if first[POLARIZATION] > 0.0:
+        find_polarization(lane, width, first, oversample, layers, sources)
+    if last[CAPTURES] > 0.0:
+        trace_rays(lane, width, last, layers - 1.0, 0.5, 0.5)
+        for i in range(width):
+            lane[CAUGHT + i] = lane[FACTOR + i]
+
+
+@scalar
+def find_polarization(lane, width, g, oversample, layers, sources):
+    """Search each lane's samples, the first of which is traced, for one within d_min."""
+    missing = 1.0
+    if g[D_MIN_SQUARED] == 0.0:
+        source, missing = as_tuple(sources[0], SOURCE), 0.0
+        for i in range(width):
+            lane[POLARIZED + i], lane[FOUND + i] = polarized(lane, i, g, source)[0], 0.0
+    for sample in range(layers * oversample * oversample):
+        if sample > 0 and missing > 0.0:
+            layer, sub_slow, sub_fast = sample_of(sample, oversample)
+            trace_rays(lane, width, g, layer, sub_fast, sub_slow)
+        for j in range(sources.shape[0]):
+            if missing > 0.0:
+                source = as_tuple(sources[j], SOURCE)
+                number, missing = np.float64(sample * sources.shape[0] + j), 0.0
+                scatter(lane, width, source)
+                for i in range(width):
+                    factor, _, _, _ = polarized(lane, i, g, source)
+                    new = (lane[FOUND + i] < 0.0) & within_d_min(lane, i, g)
+                    lane[POLARIZED + i] = factor if new else lane[POLARIZED + i]
+                    lane[FOUND + i] = number if new else lane[FOUND + i]
+                    missing += 1.0 if lane[FOUND + i] < 0.0 else 0.0
+
+
+@inlined
+def switched(numbers, block):
+    """The numbers of a detector with a block of switches in the place of those for every sample."""
+    g = numbers[:AT_FIRST].copy()
+    g[NO_SOLID_ANGLE:AT_FIRST] = numbers[block : block + AT_FIRST - NO_SOLID_ANGLE]
+    return g
+
+
 @compiled(f"void(int64[::1], int64[::1], int64, int64, float64[::1], float64[:, ::1], {CRYSTAL}, float64[::1])")
 def detector_image(
     slow, fast, oversample, layers, g, sources, lattices, shape, cells, form, table, lowest, sides, default,
     interpolate, mean
 ):  # fmt: skip
-    """Sum over layers, sub-pixels and sources of what the pixels of a detector see.
+    """Sum over layers, sub-pixels and sources of what the pixels of a detector see, times what is taken once a pixel.
 
     slow, fast (n,): pixels. g (GEOMETRY,) and sources (S, SOURCE): see the names of their places. The crystal's
     arguments are those of `diffracted`. mean (n,): out.
     """
-    lane, g = np.empty(LANES * ROWS), as_tuple(g, GEOMETRY)
+    lane, numbers, g = np.zeros(LANES * ROWS), g, as_tuple(g, AT_FIRST)
+    first = as_tuple(switched(numbers, AT_FIRST), AT_FIRST)
+    last = as_tuple(switched(numbers, AT_LAST), AT_FIRST)
     cells, form = as_tuple(cells, 3), as_tuple(form, 9)
     for start in range(0, slow.size, LANES):
         width = min(LANES, slow.size - start)
         load_pixels(lane, width, slow, fast, start, oversample)
         for sample in range(layers * oversample * oversample):
             layer, sub_slow, sub_fast = sample_of(sample, oversample)
-            trace_rays(lane, width, g, layer + g[FIRST_LAYER], sub_fast, sub_slow)
+            trace_rays(lane, width, g, layer, sub_fast, sub_slow)
             for j in range(sources.shape[0]):
                 source = as_tuple(sources[j], SOURCE)
                 scatter(lane, width, source)
@@ -440,6 +538,13 @@ def detector_image(
                 add_lattices(
                     lane, width, lattices, shape, cells, form, listed, lowest, sides, default, interpolate
                 )  # fmt: skip
+                light(lane, width, g, source)
                 collect(lane, width, g, source)
+        if g[ONCE] > 0.0:
+            taken_once(lane, width, first, last, oversample, layers, sources)
+            for i in range(width):
+                lane[MEAN + i] = (
+                    (lane[MEAN + i] + g[C_WATER]) * lane[ANGLE + i] * lane[POLARIZED + i] * lane[CAUGHT + i]
+                )
         for i in range(width):
             mean[start + i] = lane[MEAN + i]

@@ -142,7 +142,7 @@ def observe(
 
 
 def sigma_of(photons: Any, readout_photons: float, least_photons: float = 1.0) -> np.ndarray:
-    """Return sqrt(photons + readout^2), the photons taken as at least `least_photons`.
+    """Return sqrt(photons + readout_photons^2), the photons taken as at least `least_photons`; raises `InputError`.
 
     From recorded photons this favours low expectations (a pixel that fluctuated down weighs more); from expected ones
     it does not. `Poisson` needs neither.
@@ -187,7 +187,7 @@ class Poisson:
 
 @dataclass(frozen=True)
 class Gaussian:
-    """Normal noise of known sigma in photons, a number or an image (see `sigma_of`).
+    """Normal noise of known `sigma_photons`, a number or an image (see `sigma_of`).
 
     Raises
     ------
@@ -209,7 +209,7 @@ class Gaussian:
 
 @dataclass(frozen=True)
 class StudentT:
-    """Student's t of `freedom` degrees on the residual over sigma: outliers lose their pull, far ones all of it."""
+    """Student's t of `freedom` degrees on the residual over `sigma_photons`: outliers lose their pull, far ones all."""
 
     sigma_photons: Any
     freedom: float = 4.0
@@ -230,7 +230,7 @@ class StudentT:
 
 @dataclass(frozen=True)
 class Huber:
-    """Huber's density on the residual over sigma: normal up to `bend` sigma, exponential beyond.
+    """Huber's density on the residual over `sigma_photons`: normal up to `bend` sigma, exponential beyond.
 
     The weight is the expected second derivative under that density. At the default bend 95 % of the data's
     information is kept if they are normal after all.

@@ -67,12 +67,12 @@ class Mosaic:
 
     @classmethod
     def cap(cls, spread_rad: Any, count: int, seed: int, rounded: bool = False) -> Mosaic:
-        """Domains within a spread, evenly by solid angle: with one spread those of the C program for that seed."""
+        """Draw `count` domains within a spread, evenly by solid angle: with one, the C program's for that seed."""
         return cls(spread_rad, mosaic_vectors(count, seed), rounded)
 
     @classmethod
     def gaussian(cls, spread_rad: Any, count: int, seed: int) -> Mosaic:
-        """Domains whose turns about three axes are normal deviates of the spread."""
+        """Draw `count` domains whose turns about three axes are normal deviates of the spread."""
         return cls(spread_rad, gaussian_vectors(count, seed))
 
     @property

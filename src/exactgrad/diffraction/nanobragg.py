@@ -48,6 +48,13 @@ def main(argv: Sequence[str] | None = None) -> int:
 def simulate(words: Sequence[str], folder: Path = Path()) -> np.ndarray:
     """Compute the image of a command line and write its files below `folder`; return the image, photons, (slow, fast).
 
+    Parameters
+    ----------
+    words : sequence of str
+        As a shell gives them.
+    folder : Path
+        What relative file names are relative to.
+
     Raises
     ------
     InputError

@@ -21,7 +21,7 @@ from exactgrad.diffraction import kernel, model
 from exactgrad.diffraction.beam import ELECTRON_RADIUS_SQUARED
 from exactgrad.diffraction.crystal import ANGSTROM, SHAPES, Crystal
 from exactgrad.diffraction.movement import Movement
-from exactgrad.diffraction.scene import Scene
+from exactgrad.diffraction.scene import FACTORS, Scene
 
 SHAPE_CODES = {"square": kernel.SQUARE, "round": kernel.ROUND, "gauss": kernel.GAUSS, "tophat": kernel.TOPHAT}
 PAIRS = ((0, 0), (1, 1), (2, 2), (0, 1), (0, 2), (1, 2))  # the entries of a metric
@@ -75,23 +75,33 @@ def detector_numbers(scene: Scene, names: tuple[str, ...]) -> np.ndarray:
         g[place : place + 3] = getattr(detector, vector)
     g[kernel.STEP], g[kernel.LAYER] = detector.pixel_m / detector.oversample, detector.layer_m
     g[kernel.ATTENUATION] = detector.attenuation_per_m * detector.layer_m
-    g[kernel.CAPTURES] = "capture" in names and detector.thickness_m > 0
     g[kernel.CURVED] = detector.curved
-    if "solid angle" not in names:
-        g[kernel.NO_SOLID_ANGLE] = 1.0
-    elif detector.point_pixel:
-        g[kernel.FACING] = 1.0
-    elif scene.c_compat:
-        g[kernel.CLOSE] = detector.pixel_m**2
-    else:
-        g[kernel.OBLIQUITY] = detector.pixel_m**2
-    if "polarization" in names and scene.beam.kahn is not None:
-        g[kernel.POLARIZATION], g[kernel.KAHN] = 0.5, scene.beam.kahn
-    else:
-        g[kernel.NO_POLARIZATION] = 1.0
+    g[kernel.KAHN] = 0.0 if scene.beam.kahn is None else scene.beam.kahn
     g[kernel.D_MIN_SQUARED], g[kernel.WATER] = scene.d_min_m**2, model.water(scene)
     g[kernel.SCALE] = sum_scale(scene.crystal)
+    g[kernel.NO_SOLID_ANGLE : kernel.AT_FIRST] = _switches(scene, names)
+    if scene.c_compat:
+        once = [name for name in FACTORS if name not in names]
+        g[kernel.AT_FIRST : kernel.AT_LAST] = _switches(scene, [name for name in once if name != "capture"])
+        g[kernel.AT_LAST : kernel.GEOMETRY] = _switches(scene, [name for name in once if name == "capture"])
+        g[kernel.ONCE], g[kernel.C_WATER] = 1.0, model.c_water(scene) * detector.oversample**2
     return g
+
+
+def _switches(scene: Scene, names: Sequence[str]) -> np.ndarray:
+    """Return the kernel's switches from NO_SOLID_ANGLE on, shape (7,), with which it applies the named factors."""
+    detector, kahn = scene.detector, scene.beam.kahn
+    on = np.zeros(kernel.GEOMETRY)
+    if "solid angle" not in names:
+        on[kernel.NO_SOLID_ANGLE] = 1.0
+    elif detector.point_pixel:
+        on[kernel.FACING] = 1.0
+    else:  # the same, but on the C program's curved detector
+        on[kernel.CLOSE if scene.c_compat else kernel.OBLIQUITY] = detector.pixel_m**2
+    polarizes = "polarization" in names and kahn is not None
+    on[kernel.POLARIZATION if polarizes else kernel.NO_POLARIZATION] = 0.5 if polarizes else 1.0
+    on[kernel.CAPTURES] = "capture" in names and detector.thickness_m > 0
+    return on[kernel.NO_SOLID_ANGLE : kernel.AT_FIRST]
 
 
 def source_numbers(scene: Scene) -> np.ndarray:
@@ -150,8 +160,8 @@ class Tangents:
         The row of the first that a parameter moves, or -1.
     cells, metric : ndarray, shape (K, 3) and (K, 6)
     table, table_of, default : ndarray, shape (T, H K L) or (T, S H K L), (K,) and (K,)
-    photons, c_water : ndarray, shape (K,)
-        Of r_e^2 fluence, and of the C program's own water.
+    photons : ndarray, shape (K,)
+        Of r_e^2 fluence.
     """
 
     g: np.ndarray
@@ -164,7 +174,6 @@ class Tangents:
     table_of: np.ndarray
     default: np.ndarray
     photons: np.ndarray
-    c_water: np.ndarray
 
     def kernel_arguments(self) -> tuple[np.ndarray, ...]:
         """Return what the kernel's forward derivative takes."""
@@ -189,7 +198,6 @@ def tangents_of(scene: Scene, movements: Sequence[Movement]) -> Tangents:
         table_of=_rows(tables),
         default=np.array([m.default for m in movements], dtype=float),
         photons=np.array([ELECTRON_RADIUS_SQUARED * m.fluence for m in movements]),
-        c_water=np.array([_move_c_water(scene, m) for m in movements]),
     )
 
 
@@ -201,7 +209,9 @@ def _move_g(scene: Scene, m: Movement) -> np.ndarray:
     g[kernel.LAYER] = m.layer_m
     g[kernel.ATTENUATION] = detector.attenuation_per_m * m.layer_m + m.attenuation_per_m * detector.layer_m
     g[kernel.KAHN] = m.kahn
-    if not scene.c_compat:
+    if scene.c_compat:
+        g[kernel.C_WATER] = _move_c_water(scene, m) * detector.oversample**2
+    else:
         g[kernel.WATER] = 3 * model.WATER_F**2 * model.WATER_PER_M3 * scene.water_m**2 * m.water_m
     if m.cells is not None and crystal.shape != "square":
         g[kernel.SCALE] = 2 * sum_scale(crystal) * (m.cells / crystal.cells).sum()
@@ -229,8 +239,6 @@ def _move_metric(crystal: Crystal, m: Movement) -> np.ndarray:
 
 
 def _move_c_water(scene: Scene, m: Movement) -> float:
-    if not scene.c_compat:
-        return 0.0
     by_fluence = scene.water_m**3 * m.fluence + 3 * scene.water_m**2 * m.water_m * scene.beam.fluence
     return model.C_WATER * by_fluence / scene.steps
 
@@ -264,7 +272,6 @@ class Cotangents:
     table: np.ndarray
     default: np.ndarray
     photons: float = 0.0
-    c_water: float = 0.0
 
     @classmethod
     def zero(cls, numbers: Numbers, with_table: bool) -> Cotangents:
@@ -283,13 +290,12 @@ class Cotangents:
         for mine, its in zip(self.kernel_arguments(), other.kernel_arguments(), strict=True):
             mine += its
         self.photons += other.photons
-        self.c_water += other.c_water
 
     def along(self, tangents: Tangents) -> np.ndarray:
         """Return the derivative of the loss by each of the K parameters, shape (K,)."""
         total = tangents.g @ self.g + tangents.cells @ self.cells + tangents.metric @ self.metric
         total += np.tensordot(tangents.sources, self.sources, 2) + tangents.default * self.default[0]
-        total += tangents.photons * self.photons + tangents.c_water * self.c_water
+        total += tangents.photons * self.photons
         for k, (lattice, table) in enumerate(zip(tangents.lattice_of, tangents.table_of, strict=True)):
             if lattice >= 0:
                 total[k] += np.vdot(tangents.lattices[lattice], self.lattices)

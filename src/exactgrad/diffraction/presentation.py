@@ -93,6 +93,7 @@ def report_html(shot: Shot, summary: dict[str, Any], text: str, pictures: dict[s
     page.table("Geometry", ("quantity", "x or slow", "y or fast", "z"), _geometry(scene), "Laboratory frame, metres.")
     page.code("The job", text)
     page.code("The command that repeats it", "exactgrad diffraction simulate job.toml --out DIR")
+    page.summary(summary)
     return page.html()
 
 

@@ -102,6 +102,11 @@ def resume(
     overrides : dict, optional
         max_iterations or max_seconds, to give a run whose budget was used up a larger one.
 
+    Returns
+    -------
+    dict
+        The summary, as the run itself would have returned it.
+
     Raises
     ------
     InputError

@@ -27,6 +27,11 @@ class Scene:
 
     Attributes
     ----------
+    crystal : Crystal
+    beam : Beam
+    detector : Detector
+    structure_factors : StructureFactors
+        One table for all sources, or one for each.
     water_m : float
         Side of a cube of water that scatters evenly into all directions.
     d_min_m : float

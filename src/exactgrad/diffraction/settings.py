@@ -78,7 +78,14 @@ class Settings:
         return value / named.si if isinstance(value, np.ndarray) else float(value) / named.si
 
     def replace(self, values: Mapping[str, Any] | None = None, /, **named: Any) -> Settings:
-        """Return settings with other values, in the units of their names.
+        """Return settings with other values.
+
+        Parameters
+        ----------
+        values : mapping of str to float, or to ndarray, optional
+            By any name of a parameter, in the unit of that name.
+        **named : float
+            The same, as keywords.
 
         Raises
         ------
@@ -113,7 +120,20 @@ class Settings:
         return named.si * named.entry.move(self, named.index)
 
     def movement_along(self, name: str, direction: Any) -> Movement:
-        """Return the derivative of the scene's arrays along a change of a parameter, a number or an array."""
+        """Return the derivative of the scene's arrays along a change of a parameter.
+
+        Parameters
+        ----------
+        name : str
+            Any name of a parameter.
+        direction : float, or ndarray of the parameter's shape
+            The change, in the unit of the name.
+
+        Raises
+        ------
+        InputError
+            If there is no such parameter, no derivative by it, or the change is not finite or of another shape.
+        """
         from exactgrad.diffraction.parameter_table import find
 
         named = find(name)
@@ -135,7 +155,13 @@ class Settings:
         return replace(self, crystal=replace(self.crystal, mosaic=replace(mosaic, rounded=False)))
 
     def require_derivative(self, name: str) -> None:
-        """Raise `InputError` saying why if an image of these settings has no derivative by the named parameter."""
+        """Check that an image of these settings has a derivative by the parameter called `name`.
+
+        Raises
+        ------
+        InputError
+            If it has none; the message says why.
+        """
         from exactgrad.diffraction.parameter_table import find
 
         if self.crystal.shape == "tophat" and find(name).entry.moves_spots:

@@ -91,7 +91,19 @@ class Simulator:
         return self._settings.value(name)
 
     def update(self, values: Mapping[str, Any] | None = None, /, **named: Any) -> None:
-        """Change parameters in place; nothing is read again. Raises `InputError` and changes nothing if one is wrong.
+        """Change parameters in place; nothing is read again.
+
+        Parameters
+        ----------
+        values : mapping of str to float, optional
+            New values in the units of their names, by any name of a parameter.
+        **named : float
+            The same, as keywords.
+
+        Raises
+        ------
+        InputError
+            If a name is unknown or a value is wrong; nothing is then changed.
 
         Examples
         --------
@@ -106,11 +118,11 @@ class Simulator:
         self.__dict__.pop("smooth_scene", None)
 
     def with_values(self, values: Mapping[str, Any] | None = None, /, **named: Any) -> Simulator:
-        """Return a simulator with other values; this one stays as it is."""
+        """Return a simulator with other `values`, or `named` ones, as of `update`; this one stays as it is."""
         return Simulator(self._settings.replace(values, **named), self.warnings)
 
     def image(self, threads: int | None = None) -> np.ndarray:
-        """Return the expected photons of every pixel, shape (slow, fast), float64."""
+        """Return the expected photons of every pixel, shape (slow, fast), float64, on at most so many threads."""
         from exactgrad.diffraction import render
 
         return render.image(self.scene, threads)
@@ -164,6 +176,13 @@ class Simulator:
         ----------
         direction : mapping
             By name, how much the parameter changes, in the unit of the name; an array for an array.
+        threads : int, optional
+            At most so many; the result does not depend on it.
+
+        Raises
+        ------
+        InputError
+            If a name is unknown, or the image has no derivative by it.
         """
         from exactgrad.diffraction import derivative
 
@@ -175,7 +194,20 @@ class Simulator:
         return derivative.push(self.smooth_scene, [total], threads)[1][0]
 
     def jacobian(self, names: Iterable[str], threads: int | None = None) -> np.ndarray:
-        """Return the derivative images, shape (K, slow, fast), per unit of each of the K names."""
+        """Return the derivative images, shape (K, slow, fast), per unit of each of the K names.
+
+        Parameters
+        ----------
+        names : iterable of str
+            By any name of a parameter, each once.
+        threads : int, optional
+            At most so many; the result does not depend on it.
+
+        Raises
+        ------
+        InputError
+            If a name is unknown or named twice, or the image has no derivative by it.
+        """
         from exactgrad.diffraction import derivative
 
         movements = [self._settings.movement(name) for name in _listed(names)]

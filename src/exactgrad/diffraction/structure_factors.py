@@ -84,7 +84,7 @@ class StructureFactors:
 
     @classmethod
     def from_list(cls, hkl: Any, f: Any, default: float = 0.0, interpolate: bool = False) -> StructureFactors:
-        """Structure factors of listed reflections, hkl of shape (n, 3) and F of shape (n,); of repeats the last counts.
+        """Structure factors of listed reflections, hkl of shape (n, 3), f of shape (n,); of repeats the last counts.
 
         Raises
         ------
@@ -108,7 +108,7 @@ class StructureFactors:
 
     @classmethod
     def from_lists(cls, hkl: Any, f: Any, default: float = 0.0, interpolate: bool = False) -> StructureFactors:
-        """As `from_list`, with F of shape (S, n): each source's own."""
+        """As `from_list`, the reflections `hkl` with f of shape (S, n): each source's own."""
         values = require_shape("F", require_finite("F", f, "electrons"), (None, None))
         if len(values) == 0:
             raise InputError("F: no sources")

@@ -8,9 +8,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 import numpy as np
-import torch
 
-from exactgrad.core.torch import Pullback, call
+from exactgrad.core.torch import Pullback, call, torch
 from exactgrad.diffraction.simulator import Simulator
 from exactgrad.errors import InputError
 

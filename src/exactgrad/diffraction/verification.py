@@ -179,7 +179,7 @@ def difference_checks(configurations: list[Configuration]) -> list[Check]:
     """
     found: dict[str, list[Check]] = {name: [] for name in names()}
     for one in configurations:
-        clear = _clear_of_kinks(one)
+        clear = clear_of_kinks(one)
         for name in _still_wanted(clear, found, SLOW_SCENES):
             found[find(name).entry.name].append(check_difference(clear, name, clear.parameters[name]))
     rows = [_of_parameter(name, rows, "Richardson differences", "gradient of a loss") for name, rows in found.items()]
@@ -198,7 +198,7 @@ def check_difference(one: Configuration, name: str, along: Any) -> Check:
     def loss(x: np.ndarray) -> float:
         return float((weight * sim.with_values({name: start + x[0] * change}).image())[pixels].sum())
 
-    step = _largest_step(settings, pixels, name, along)
+    step = largest_step(settings, pixels, name, along)
     difference = verify.best_central_difference(loss, np.zeros(1), np.ones(1), step)
     gradient = float(np.sum(np.asarray(pullback(weight)[name]) * change))
     terms = np.abs(weight * sim.jvp({name: change})).max()
@@ -207,14 +207,19 @@ def check_difference(one: Configuration, name: str, along: Any) -> Check:
     return judge(find(name).entry.name, "Richardson differences", error, verify.GRADIENT_TOLERANCE, one.name)
 
 
-def _clear_of_kinks(one: Configuration) -> Configuration:
+def clear_of_kinks(one: Configuration) -> Configuration:
     """Return a configuration without d_min, looked at in the 4 pixels that are farthest from any kink."""
     settings, (slow, fast) = replace(one.settings, d_min_m=0.0), one.pixels
-    room = _room(settings, Reference(settings.smooth(), slow, fast).miller_slope("fluence")[0])
-    best = np.argsort(room.min(axis=(0, 1, 2, 4)))[-4:]
+    best = clearest_pixels(settings, slow, fast)[:4]
     mask = np.zeros(settings.detector.pixels, dtype=bool)
     mask[slow[best], fast[best]] = True
     return Configuration(one.name, replace(settings, detector=replace(settings.detector, mask=mask)))
+
+
+def clearest_pixels(settings: Settings, slow: np.ndarray, fast: np.ndarray) -> np.ndarray:
+    """Return the places of the pixels, those farthest from any kink first."""
+    room = _room(settings, Reference(settings.smooth(), slow, fast).miller_slope("fluence")[0])
+    return np.argsort(-room.min(axis=(0, 1, 2, 4)), kind="stable")
 
 
 def _room(settings: Settings, h: np.ndarray) -> np.ndarray:
@@ -224,7 +229,7 @@ def _room(settings: Settings, h: np.ndarray) -> np.ndarray:
     return np.abs(h - 0.5 - spacing * np.rint((h - 0.5) / spacing))
 
 
-def _largest_step(settings: Settings, pixels: tuple[np.ndarray, np.ndarray], name: str, along: Any) -> float:
+def largest_step(settings: Settings, pixels: tuple[np.ndarray, np.ndarray], name: str, along: Any) -> float:
     """Return how far a parameter may go so that no index meets a step of the model, and no bound is met."""
     h, slope = Reference(settings, *pixels).miller_slope(name, along)
     value, named = settings.value(name), find(name)
@@ -283,7 +288,7 @@ def thread_check(pull: Pull = derivative.pull) -> Check:
 
 def _bits(scene: Scene, weight: np.ndarray, threads: int, pull: Pull) -> list[np.ndarray]:
     image, bars = pull(scene, weight, threads, True)
-    return [render.image(scene, threads), image, *bars.kernel_arguments(), np.array([bars.photons, bars.c_water])]
+    return [render.image(scene, threads), image, *bars.kernel_arguments(), np.array([bars.photons])]
 
 
 def float32_check() -> Check:

@@ -18,6 +18,10 @@ SYSTEM = System(
     resume="exactgrad.pulses.design:resume",
     trace="exactgrad.pulses.trace:trace",
     traced="exactgrad.pulses.trace:names",
+    jobs=("exactgrad.pulses.job:Job",),
+    verify_job="exactgrad.pulses.verify_job:checks",
+    report="exactgrad.pulses.redraw:redraw",
+    parameters="exactgrad.pulses.trace:names",
 )
 
 _PUBLIC = {

@@ -12,4 +12,4 @@ from exactgrad.pulses.design import design
 def run(folder: Path) -> dict[str, Any]:
     """Design the embedded job into `folder`; return its summary."""
     with as_file(files("exactgrad.pulses") / "demo.toml") as job:
-        return design(job, folder)
+        return design(job, folder) | {"picture": "trajectory.png"}

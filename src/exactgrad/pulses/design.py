@@ -97,6 +97,11 @@ def resume(
     overrides : dict, optional
         max_iterations or max_seconds, to give a run whose budget was used up a larger one.
 
+    Returns
+    -------
+    dict
+        The summary, as the run itself would have returned it.
+
     Raises
     ------
     InputError
@@ -190,8 +195,7 @@ def finish(
         overwrite=True,
     )
     pictures = presentation.figures(problem, pulse, dense, result.histories) if problem.job.output.figures else {}
-    command = f"exactgrad pulse design job.toml --out DIR --seed {problem.job.solve.seed}"
-    html = presentation.report_html(problem, summary, command, pictures)
+    html = presentation.report_html(problem, summary, pictures)
     leave(folder, summary, pictures, html)
     return summary
 

@@ -34,7 +34,19 @@ class Ensemble:
 
     @classmethod
     def from_grid(cls, offsets_hz, b1, offset_weights=None, b1_weights=None) -> Ensemble:
-        """Full grid of offsets x B1, any spacing, weights the product of both lists (equal by default).
+        """Full grid of offsets x B1, at any spacing.
+
+        Parameters
+        ----------
+        offsets_hz, b1 : array_like, shape (O,) and (B,)
+            Offsets in Hz, relative B1.
+        offset_weights, b1_weights : array_like, shape (O,) and (B,), optional
+            A spin's weight is the product of both; equal by default.
+
+        Returns
+        -------
+        Ensemble
+            Of O B spins, B1 running fastest.
 
         Raises
         ------
@@ -64,7 +76,12 @@ class Ensemble:
 
     @classmethod
     def from_csv(cls, path: Path) -> Ensemble:
-        """Read a measured B0/B1 distribution: columns offset_hz, b1 and, optionally, weight; `#` starts a comment.
+        """Read a measured B0/B1 distribution.
+
+        Parameters
+        ----------
+        path : Path
+            CSV file of columns offset_hz, b1 and, optionally, weight; `#` starts a comment.
 
         Raises
         ------
@@ -76,7 +93,20 @@ class Ensemble:
 
     @classmethod
     def from_spins(cls, offset_hz, b1, weight=None) -> Ensemble:
-        """Spins one by one, arrays of shape (S,), equal weights by default; raises `InputError` for bad weights."""
+        """Return spins given one by one.
+
+        Parameters
+        ----------
+        offset_hz, b1 : array_like, shape (S,)
+            Offsets in Hz, relative B1.
+        weight : array_like, shape (S,), optional
+            Equal by default; only ratios count.
+
+        Raises
+        ------
+        InputError
+            If a value is not finite, the shapes differ, or a weight is negative or all are zero.
+        """
         offsets = np.atleast_1d(require_finite("ensemble.offset_hz", offset_hz, "Hz"))
         shares = _weights("ensemble.weight", weight, offsets.size)
         fields = require_shape("ensemble.b1", np.atleast_1d(require_finite("ensemble.b1", b1)), offsets.shape)

@@ -107,7 +107,7 @@ def offset_profile(
     offset_hz : array_like, shape (M,), Hz
         Offsets of the evaluated spins, in any order.
     quality_by_b1 : mapping of float to array_like (M,), or array_like (M,) or (M, K)
-        Quality of each spin; a mapping's keys are the B1 scales.
+        Quality of each spin, NaN where nothing is asked of it (between bands); a mapping's keys are the B1 scales.
     b1 : array_like, shape (K,), optional
         B1 scales (1 is nominal) of the columns; taken from the mapping if that is given, 1 for one curve.
     training_offsets_hz : array_like, optional
@@ -158,13 +158,21 @@ def _quality_columns(quality: Any, b1: Any, offsets: int) -> tuple[np.ndarray, n
     """Quality as (M, K) with its K scales, both in ascending order of B1."""
     if isinstance(quality, Mapping):
         b1 = list(quality)
-        quality = np.column_stack([require_finite(f"quality at B1 {key:g}", quality[key]) for key in quality])
-    values = require_finite("quality", quality)
+        quality = np.column_stack([_judged(f"quality at B1 {key:g}", quality[key]) for key in quality])
+    values = _judged("quality", quality)
     values = values[:, None] if values.ndim == 1 else values
     scales = np.atleast_1d(require_finite("b1", 1.0 if b1 is None else b1))
     require_shape("quality", values, (offsets, scales.size))
     order = np.argsort(scales, kind="stable")
     return values[:, order], scales[order]
+
+
+def _judged(name: str, quality: Any) -> np.ndarray:
+    """Return qualities of which some may be NaN, asked of nothing, but not all."""
+    values = np.asarray(quality, dtype=float)
+    unasked = np.isnan(values)
+    require_finite(name, np.where(unasked, 0.0, values) if not unasked.all() else values)
+    return values
 
 
 def _b1_key(fig: Figure, panels: Sequence[Axes], scales: np.ndarray) -> None:
@@ -205,6 +213,7 @@ def offset_b1_map(offset_hz: Any, b1: Any, quality: Any) -> Figure:
     b1 : array_like, shape (K,)
         Scales, 1 is nominal. M and K are two or more.
     quality : array_like, shape (M, K)
+        NaN where nothing is asked of a spin: a gap.
 
     Raises
     ------
@@ -223,18 +232,18 @@ def offset_b1_map(offset_hz: Any, b1: Any, quality: Any) -> Figure:
     scale, by_scale = _sorted("b1", b1, "")
     if min(offset.size, scale.size) < 2:
         raise InputError(f"map of {offset.size} offsets x {scale.size} B1 scales: two or more of each are needed")
-    values = require_shape("quality", require_finite("quality", quality), (offset.size, scale.size))
+    values = require_shape("quality", _judged("quality", quality), (offset.size, scale.size))
     values = values[np.ix_(by_offset, by_scale)].T
     error = _error(values)
-    high = 10.0 ** np.ceil(np.log10(error.max()))
+    high = 10.0 ** np.ceil(np.log10(np.nanmax(error)))
     # a few deep points would use up the colours
-    low = min(max(10.0 ** np.floor(np.log10(error.min())), _MAP_FLOOR), high / 10.0)
+    low = min(max(10.0 ** np.floor(np.log10(np.nanmin(error))), _MAP_FLOOR), high / 10.0)
     fig = style.figure(7.5, 4.4)
     axes = fig.subplots()
     norm = LogNorm(low, high)
     mesh = axes.pcolormesh(offset / 1e3, scale, error, norm=norm, cmap=f"{style.SEQUENTIAL}_r", shading="nearest")
     mesh.set_rasterized(True)
-    fig.colorbar(mesh, ax=axes, label="1 − quality", pad=0.02, extend="min" if error.min() < low else "neither")
+    fig.colorbar(mesh, ax=axes, label="1 − quality", pad=0.02, extend="min" if np.nanmin(error) < low else "neither")
     _quality_lines(axes, offset / 1e3, scale, values)
     axes.set(xlabel="offset (kHz)", ylabel="B1 / nominal")
     axes.grid(False)
@@ -244,7 +253,7 @@ def offset_b1_map(offset_hz: Any, b1: Any, quality: Any) -> Figure:
 def _quality_lines(axes: Axes, offset_khz: np.ndarray, scale: np.ndarray, values: np.ndarray) -> None:
     from matplotlib.patheffects import withStroke
 
-    levels = [level for level in QUALITY_LEVELS if values.min() < level < values.max()]
+    levels = [level for level in QUALITY_LEVELS if np.nanmin(values) < level < np.nanmax(values)]
     if not levels:  # matplotlib warns of a level that is nowhere
         return
     lines = axes.contour(offset_khz, scale, values, levels=levels, colors="white", linewidths=1.3)

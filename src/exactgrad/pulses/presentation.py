@@ -92,7 +92,7 @@ def _axis(axis: Any) -> str:
     return axis if isinstance(axis, str) else f"({', '.join(f'{part:g}' for part in axis)})"
 
 
-def report_html(problem: PulseProblem, summary: dict[str, Any], command: str, pictures: dict[str, tuple]) -> str:
+def report_html(problem: PulseProblem, summary: dict[str, Any], pictures: dict[str, tuple]) -> str:
     """Return the self-contained report page of a design."""
     certificate = float(f"{summary['certificate_error']:.1e}")
     page = Page("Pulse design", f"{describe(problem)}: {summary['message']}")
@@ -116,13 +116,7 @@ def report_html(problem: PulseProblem, summary: dict[str, Any], command: str, pi
     kinds = {item.suffix: item.title for item in list_formats().values()}
     rows = [(Path(name).name, kinds[Path(name).suffix]) for name in summary["pulse_files"]]
     page.table("Pulse files", ("file", "format"), rows, "Amplitude at 100 % is the RFmax that each header states.")
-    page.table("Numbers", ("key", "value"), [(key, _text(value)) for key, value in summary.items()])
     page.code("The job", problem.text)
-    page.code("The command that repeats it", command)
+    page.code("The command that repeats it", f"exactgrad pulse design job.toml --out DIR --seed {summary['seed']}")
+    page.summary(summary)
     return page.html()
-
-
-def _text(value: object) -> object:
-    if isinstance(value, dict):
-        value = [f"{key}: {item}" for key, item in value.items()]
-    return ("; ".join(value) or "none") if isinstance(value, list) else value

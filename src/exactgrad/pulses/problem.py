@@ -27,6 +27,10 @@ class PulseProblem:
     Attributes
     ----------
     job : Job
+    folder : Path
+        Where files lie that the job names.
+    text : str
+        The job as it was written.
     step_s : ndarray, shape (N,)
     ensemble : Ensemble
     cost : Cost
@@ -70,7 +74,18 @@ class PulseProblem:
 
     @classmethod
     def from_job(cls, source: Any, threads: int | None = None) -> PulseProblem:
-        """Build the problem of a TOML job file, or of its tables as a dict.
+        """Build the problem of a job.
+
+        Parameters
+        ----------
+        source : path, or dict
+            A TOML file, or the same tables as a dict.
+        threads : int, optional
+            At most so many threads; results do not depend on it.
+
+        Returns
+        -------
+        PulseProblem
 
         Raises
         ------
@@ -123,7 +138,23 @@ class PulseProblem:
         return WeightedMean().evaluate(self.qualities(x), self.weight)[0]
 
     def value_and_gradient(self, x: np.ndarray) -> tuple[float, np.ndarray]:
-        """Return 1 - quality (the objective's: mean or smooth minimum), before penalties, and its exact gradient."""
+        """Return 1 - quality (the objective's: mean or smooth minimum), before penalties, and its exact gradient.
+
+        Parameters
+        ----------
+        x : ndarray, shape (size,), float64
+            Dimensionless, of order one.
+
+        Returns
+        -------
+        value : float
+        gradient : ndarray, shape (size,), float64
+
+        Raises
+        ------
+        InputError
+            If x is of another shape or not finite, or so large that rotation angles overflow.
+        """
         inputs = self.chain.trace(self._vector(x))
         steps = self._steps(inputs[-1])
         quality, m = self.cost.evaluate(self._sweep.turns(steps))

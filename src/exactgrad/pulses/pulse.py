@@ -54,7 +54,33 @@ class Pulse:
 
     @classmethod
     def from_polar(cls, step_s, amplitude_hz, phase_rad, uz_hz=None) -> Pulse:
-        """Build a pulse from amplitude (Hz, negative = phase + pi) and phase (rad), arrays of shape (N,)."""
+        """Build a pulse from amplitudes and phases.
+
+        Parameters
+        ----------
+        step_s : array_like, shape (N,)
+            Length of each step.
+        amplitude_hz : array_like, shape (N,)
+            Of the rf; a negative one counts as positive at the phase plus pi.
+        phase_rad : array_like, shape (N,)
+            From x towards y.
+        uz_hz : array_like, shape (N,), optional
+            Offset control; 0 if not given.
+
+        Returns
+        -------
+        Pulse
+
+        Raises
+        ------
+        InputError
+            If a value is not finite, or the shapes differ.
+
+        Examples
+        --------
+        >>> Pulse.from_polar([1e-6], [1000.0], [np.pi / 2]).uy_hz.round(9)
+        array([1000.])
+        """
         amplitude = require_finite("amplitude_hz", amplitude_hz, "Hz")
         phase = require_finite("phase_rad", phase_rad, "rad")
         uz = np.zeros_like(amplitude) if uz_hz is None else uz_hz

@@ -62,7 +62,7 @@ class Cost(Protocol):
 
 
 def turn(turns: np.ndarray, vectors: np.ndarray) -> np.ndarray:
-    """Rotate vectors, shape (3, S) or (3, 1), by quaternions, shape (4, S)."""
+    """Return vectors, shape (3, S) or (3, 1), turned by quaternions, shape (4, S)."""
     w, n = turns[0], turns[1:]
     u = _cross(n, vectors)
     return vectors + 2.0 * (w * u + _cross(n, u))
@@ -204,7 +204,7 @@ def _cross(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 
 
 def rotation_quaternion(axis: np.ndarray, angle_rad: float) -> np.ndarray:
-    """Quaternion (cos, axis sin) of half the angle, shape (4,): the sign that a turn by `angle_rad` itself has."""
+    """Return (cos, axis sin) of half the angle, shape (4,): the sign that a turn by `angle_rad` itself has."""
     return np.concatenate(([np.cos(angle_rad / 2)], np.sin(angle_rad / 2) * axis))
 
 
@@ -234,13 +234,13 @@ class SmoothMinimum:
     sharpness: float
 
     def evaluate(self, quality: np.ndarray, weights: np.ndarray) -> tuple[float, np.ndarray]:
-        """Return the smooth minimum and its derivative by each spin's quality."""
+        """Return the smooth minimum over spins of these weights and its derivative by each spin's quality."""
         lowest = quality.min()
         share = weights * np.exp(-self.sharpness * (quality - lowest))
         total = share.sum()
         return float(lowest - np.log(total) / self.sharpness), share / total
 
     def tangent(self, quality: np.ndarray, weights: np.ndarray, change: np.ndarray) -> np.ndarray:
-        """Return the change of the derivative when the qualities change by `change`."""
+        """Return the change of the derivative when the qualities, of these weights, change by `change`."""
         _, share = self.evaluate(quality, weights)
         return -self.sharpness * share * (change - np.sum(share * change))

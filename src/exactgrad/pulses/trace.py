@@ -60,7 +60,7 @@ def trace(parameter: str, job: Path | None = None) -> Trace:
 
 def _traced(problem: PulseProblem, parameter: str, example: str) -> Trace:
     name, step = _named(parameter, problem.steps)
-    walk = _Walk(problem)
+    walk = Walk(problem)
     du, dt = walk.tangents(name, step)
     unit, meaning = (*WAVEFORM.get(name, ()), *OF_SPINS.get(name, ()))[:2]
     where = "" if step is None else f" in step {step}"
@@ -92,11 +92,11 @@ def _named(parameter: str, steps: int) -> tuple[str, int | None]:
     return name, int(matched[2])
 
 
-class _Walk:
-    """The equation sheet at one pulse, its cotangents once, and the tangents of any parameter."""
+class Walk:
+    """The equation sheet at one pulse (the job's start, or x), its cotangents once, and any parameter's tangents."""
 
-    def __init__(self, problem: PulseProblem):
-        self.problem, self.x = problem, problem.start(problem.job.solve.seed)
+    def __init__(self, problem: PulseProblem, x: np.ndarray | None = None):
+        self.problem, self.x = problem, problem.start(problem.job.solve.seed) if x is None else x
         self.u, self.step_s = model.seen_by_spins(problem, problem.chain.apply(self.x))
         self.t = model.rotation_vectors(self.u, self.step_s, problem.ensemble)
         self.turns = model.step_turns(self.t)

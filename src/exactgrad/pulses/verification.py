@@ -13,10 +13,13 @@ from exactgrad.core.verify import Check, check_against, judge, worst
 from exactgrad.pulses import bloch, model
 from exactgrad.pulses.planted import by_reference, check_kernel, planted_bugs
 from exactgrad.pulses.problem import PulseProblem
+from exactgrad.pulses.sweep import Sweep
 from exactgrad.pulses.targets import turn
+from exactgrad.pulses.trace import OF_SPINS, Walk, names
 
 DATA = Path(__file__).parent / "data"
 DIGITS_TOLERANCE = 1e-11  # of max |g|, against 50-digit arithmetic
+MOST_SWEPT = 2  # points of a problem that are also checked by sweeps of differences by each quantity
 GRAPE_TOLERANCE = 0.1  # on the order of convergence
 UNEVEN_US = [4.0, 9.0, 6.0, 12.0, 5.0, 8.0, 11.0, 7.0]
 
@@ -147,6 +150,9 @@ def checks(cases: int, seed: int) -> list[Check]:
     found: list[Check] = []
     for name, problem in problems.items():
         found += _problem_checks(name, problem, points[name], seed)
+    found += [
+        worst(check_quantity(name, problems["bands"], x) for x in points["bands"][:MOST_SWEPT]) for name in names()
+    ]
     found += _paper_checks(problems, points)
     found += _simulation_checks(problems, points)
     found += [_adversarial_check(seed), *_singular_checks(), _sweep_check(seed), *_thread_checks()]
@@ -167,7 +173,7 @@ def _problem_checks(name: str, problem: PulseProblem, points: list[np.ndarray], 
         digits_check(f"gradient, all digits: {name}", small, point(small, 1, loud=True)),
         worst(verify.check_taylor(problem, x, f"Taylor slope: {name}", seed) for x in points),
         worst(check_kernel(problem, x, f"kernel: {name}") for x in points),
-        worst(_forward_check(f"forward mode: {name}", problem, x, seed) for x in points),
+        worst(check_forward(f"forward mode: {name}", problem, x, seed) for x in points),
         worst(pair[0] for pair in hessian),
         worst(pair[1] for pair in hessian),
         worst(verify.check_determinism(problem, x, f"bit-equal: {name}") for x in points),
@@ -199,13 +205,51 @@ def digits_check(name: str, problem: PulseProblem, x: np.ndarray) -> Check:
     return check_against(problem, x, reference, "50-digit arithmetic", name, DIGITS_TOLERANCE)
 
 
-def _forward_check(name: str, problem: PulseProblem, x: np.ndarray, seed: int) -> Check:
+def check_forward(name: str, problem: PulseProblem, x: np.ndarray, seed: int) -> Check:
     """Compare g.v of the kernel with the derivative by the tangents of all stages."""
     v = np.random.default_rng(seed).normal(size=x.size)
     _, gradient = problem.value_and_gradient(x)
     scale = max(float(np.linalg.norm(gradient) * np.linalg.norm(v)), 1e-300)
     error = abs(float(gradient @ v) - model.value_tangent(problem, x, v)) / scale
     return judge(name, "tangents of all stages", error, 1e-12)
+
+
+def check_quantity(name: str, problem: PulseProblem, x: np.ndarray) -> Check:
+    """Compare the derivative by a quantity of `trace`, of all steps or spins and of single ones, with differences.
+
+    The derivative is that of the equation sheet; the differences are of the kernel's loss of moved waveforms and spins.
+    """
+    walk, rows = Walk(problem, x), []
+    steps = [None] if name in OF_SPINS else [None, 0, problem.steps - 1]
+    for step in steps:
+        du, dt = walk.tangents(name, step)
+        derivative = float(np.vdot(walk.by_t, dt))
+        scale = max(float(np.linalg.norm(walk.by_t) * np.linalg.norm(dt)), 1e-300)
+
+        def loss(h: np.ndarray, du: np.ndarray | None = du) -> float:
+            ensemble = problem.ensemble
+            offset = ensemble.offset_hz + (h[0] if name == "offset" else 0.0)
+            b1 = ensemble.b1 + (h[0] if name == "b1" else 0.0)
+            angle = 2 * np.pi * problem.step_s
+            waves = walk.u if du is None else _moved(walk.u, du, name, h[0])
+            turns = Sweep(offset, b1).turns(np.vstack((angle * waves, angle)))
+            return 1.0 - problem.objective.evaluate(problem.cost.evaluate(turns)[0], problem.weight)[0]
+
+        first = {"b1": 0.02, "phase": 20.0}.get(name, 2000.0)  # of a relative field, degrees, Hz
+        difference = verify.best_central_difference(loss, np.zeros(1), np.ones(1), first)
+        where = "all together" if step is None else f"step {step}"
+        error = abs(float(difference.value) - derivative) / scale
+        rows.append(judge(f"gradient: {name}", "best central difference", error, verify.GRADIENT_TOLERANCE, where))
+    return worst(rows)
+
+
+def _moved(u: np.ndarray, du: np.ndarray, name: str, h: float) -> np.ndarray:
+    """Return waveforms moved by h: along du, or turned by h degrees where du is of a phase."""
+    if name != "phase":
+        return u + h * du
+    turned = np.radians(h) * np.any(du != 0, axis=0)
+    cos, sin = np.cos(turned), np.sin(turned)
+    return np.stack((cos * u[0] - sin * u[1], sin * u[0] + cos * u[1], u[2]))
 
 
 def _paper_checks(problems: dict[str, PulseProblem], points: dict[str, list[np.ndarray]]) -> list[Check]:
@@ -362,8 +406,6 @@ def _sweep_check(seed: int, steps: int = 100_000) -> Check:
 
     A step of no rotation put in front has m_0 as its gradient, since J(0) = 1.
     """
-    from exactgrad.pulses.sweep import Sweep
-
     rng = np.random.default_rng(seed)
     offset, b1 = np.array([-3e3, 0.0, 8e3]), np.array([0.9, 1.0, 1.1])
     table = np.vstack((rng.normal(0, 0.3, (3, steps + 1)), np.full(steps + 1, 2 * np.pi * 1e-6)))

@@ -7,6 +7,42 @@ from typing import Any
 
 import numpy as np
 
+UNITS = {  # by the end of a key
+    "_hz2_s": "Hz² s",
+    "_hz": "Hz",
+    "_us": "us",
+    "_deg": "deg",
+    "_px": "pixel",
+    "_voxels": "voxel",
+    "seconds": "s",
+}
+
+
+def unit_of(key: str) -> str:
+    """Return the unit that a key of a summary names.
+
+    Examples
+    --------
+    >>> unit_of("peak_hz"), unit_of("seconds"), unit_of("loss")
+    ('Hz', 's', '')
+    """
+    return next((unit for end, unit in UNITS.items() if key.endswith(end)), "")
+
+
+def value_text(value: Any) -> Any:
+    """Return a value of a summary as one cell of a table: what it holds, where it holds several.
+
+    Examples
+    --------
+    >>> value_text([12, 12, 8]), value_text({"csv": "no"}), value_text([]), value_text(0.5)
+    ('12, 12, 8', 'csv: no', 'none', 0.5)
+    """
+    if isinstance(value, dict):
+        value = [f"{key}: {item}" for key, item in value.items()]
+    if not isinstance(value, list):
+        return value
+    return ("; " if any(isinstance(item, str) for item in value) else ", ").join(map(str, value)) or "none"
+
 
 def is_number(cell: Any) -> bool:
     """Say whether a cell is a number, or text that a caller made of one; such cells stand to the right.

@@ -13,18 +13,22 @@ import struct
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cache
-from html import escape
+from html import escape, unescape
 from importlib.resources import files
 from typing import Any
 from urllib.parse import quote
 
 from exactgrad import __version__
 from exactgrad.errors import InputError
-from exactgrad.report.numbers import cell_text, checked_rows, is_number, number_columns
+from exactgrad.report.numbers import cell_text, checked_rows, is_number, number_columns, unit_of, value_text
 from exactgrad.report.style import data_uri
 
 THIN_SPACE = "\u2009"
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+TAGS = re.compile("<[^>]*>")
+LONG = 8  # characters of a card's number from which it is set smaller
+SMALL = 1e-3  # below it a number is written with a power of ten
+WIDE = 1.8  # width over height from which a figure takes the whole width of the page
 
 Number = tuple[str, Any, str, str]
 """Label, value, unit, note; unit and note may be empty."""
@@ -62,8 +66,9 @@ class Page:
         width, height = png_size(png)
         name = escape(title)
         legend = f"<strong>{name}</strong>" + (f" {escape(caption)}" if caption else "")
+        kind = ' class="wide"' if width > WIDE * height else ""
         drawn = (
-            f'<figure>\n<button type="button" class="zoom" aria-label="Enlarge: {name}">'
+            f'<figure{kind}>\n<button type="button" class="zoom" aria-label="Enlarge: {name}">'
             f'<img src="{data_uri(png)}" width="{width}" height="{height}" alt="{name}"></button>\n'
             f"<figcaption>{legend}</figcaption>\n</figure>\n"
         )
@@ -73,7 +78,14 @@ class Page:
             self._add(f'<section class="figures">\n{drawn}</section>\n')
             self._in_figures = True
 
-    def table(self, title: str, columns: Sequence[str], rows: Iterable[Sequence[Any]], caption: str = "") -> None:
+    def table(
+        self,
+        title: str,
+        columns: Sequence[str],
+        rows: Iterable[Sequence[Any]],
+        caption: str = "",
+        folded: bool = False,
+    ) -> None:
         """Add a table that sorts by a click on a heading; columns of numbers stand to the right.
 
         Parameters
@@ -84,6 +96,8 @@ class Page:
             Headings, with their unit ("peak (kHz)").
         rows : iterable of sequences
             One cell a column: text, number, bool or None.
+        folded : bool
+            True shows the title alone until it is clicked.
 
         Raises
         ------
@@ -101,11 +115,22 @@ class Page:
             for row in cells
         )
         note = f"<p>{escape(caption)}</p>\n" if caption else ""
-        self._add(
-            f'<section>\n<h2>{escape(title)}</h2>\n{note}<div class="scroll" tabindex="0" role="region" '
+        drawn = (
+            f'{note}<div class="scroll" tabindex="0" role="region" '
             f'aria-label="{escape(title)}"><table>\n<thead><tr>{head}</tr></thead>\n'
-            f"<tbody>\n{body}</tbody>\n</table></div>\n</section>\n"
+            f"<tbody>\n{body}</tbody>\n</table></div>\n"
         )
+        if folded:
+            self._add(
+                f"<section>\n<details>\n<summary><h2>{escape(title)}</h2></summary>\n{drawn}</details>\n</section>\n"
+            )
+        else:
+            self._add(f"<section>\n<h2>{escape(title)}</h2>\n{drawn}</section>\n")
+
+    def summary(self, summary: dict[str, Any]) -> None:
+        """Add all that summary.json says in plain values, each with its unit, folded until it is opened."""
+        rows = [(key, value_text(value), unit_of(key)) for key, value in summary.items() if _is_plain(value)]
+        self.table("All of summary.json", ("key", "value", "unit"), rows, folded=True)
 
     def text(self, title: str, paragraphs: Iterable[str]) -> None:
         """Add prose under a heading, one <p> a paragraph."""
@@ -202,14 +227,20 @@ def png_size(png: bytes) -> tuple[int, int]:
     return width, height
 
 
+def _is_plain(value: Any) -> bool:
+    return not (isinstance(value, list) and any(isinstance(item, dict | list) for item in value))
+
+
 def _cards(numbers: Iterable[Number]) -> str:
     cards = []
     for label, value, unit, note in numbers:
         mark = f'{THIN_SPACE}<span class="unit">{escape(unit)}</span>' if unit else ""
         small = f'<p class="note">{escape(note)}</p>' if note else ""
+        number = _number_html(value)
+        kind = "value long" if len(TAGS.sub("", unescape(number))) > LONG else "value"
         cards.append(
             f'<div class="card"><p class="label">{escape(label)}</p>'
-            f'<p class="value"><span>{_number_html(value)}</span>{mark}</p>{small}</div>\n'
+            f'<p class="{kind}"><span>{number}</span>{mark}</p>{small}</div>\n'
         )
     return "".join(cards)
 
@@ -229,6 +260,9 @@ def _number_html(cell: Any) -> str:
     text = cell_text(cell)
     if not is_number(cell):
         return escape(text)
+    if isinstance(cell, float) and 0 < abs(cell) < SMALL:
+        mantissa, _, exponent = f"{cell:.5e}".partition("e")
+        text = f"{mantissa.rstrip('0').rstrip('.')}e{exponent}"
     mantissa, e, exponent = text.lower().partition("e")
     number = escape(mantissa).replace("-", "\u2212")
     if not e:

@@ -5,7 +5,8 @@ right-handed: with [t]x v = t x v and x = |t|^2,
 
     R(t) = I + a [t]x + b [t]x^2         J(t) = I + b [t]x + c [t]x^2         dR = [J dt]x R
 
-The even functions a, b, c come from the same polynomials and the same doubling rule as the kernels'.
+The even functions a, b, c come from the same polynomials and the same doubling rule as the kernels'. Every function
+raises `InputError` if an array has another last axis or is not finite.
 """
 
 from __future__ import annotations
@@ -81,7 +82,12 @@ def skew(v: np.ndarray) -> np.ndarray:
 
 
 def rotate(t: np.ndarray, v: np.ndarray) -> np.ndarray:
-    """Turn vectors `v` by rotation vectors `t`, both of shape (..., 3), broadcast against each other.
+    """Return vectors `v` turned by rotation vectors `t`, both of shape (..., 3), broadcast against each other.
+
+    Raises
+    ------
+    InputError
+        If the last axis is not of length 3, or a value is not finite.
 
     Examples
     --------
@@ -97,6 +103,11 @@ def rotate(t: np.ndarray, v: np.ndarray) -> np.ndarray:
 def exp(t: np.ndarray) -> np.ndarray:
     """Return the rotation matrices R(t), shape (..., 3, 3), of rotation vectors `t`, shape (..., 3).
 
+    Raises
+    ------
+    InputError
+        If the last axis is not of length 3, or a value is not finite.
+
     Examples
     --------
     >>> exp([np.pi / 2, 0.0, 0.0]).round(12) + 0.0
@@ -111,6 +122,11 @@ def exp(t: np.ndarray) -> np.ndarray:
 
 def left_jacobian(t: np.ndarray) -> np.ndarray:
     """Return J(t), shape (..., 3, 3), with R(t + dt) = R(J dt) R(t) to first order, for t of shape (..., 3).
+
+    Raises
+    ------
+    InputError
+        If the last axis is not of length 3, or a value is not finite.
 
     Examples
     --------

@@ -1,7 +1,8 @@
 """Unit quaternions on arrays, in the order (w, x, y, z) = (cos, n sin) of half the angle.
 
 Units: radians. float64, the last axis holds the four numbers. multiply(p, q) turns by q first, then by p, as the
-matrices do. q and -q are the same rotation; nothing but `canonical` changes the sign.
+matrices do. q and -q are the same rotation; nothing but `canonical` changes the sign. Every
+function raises `InputError` if an array has another last axis or is not finite.
 """
 
 from __future__ import annotations
@@ -86,7 +87,7 @@ def conjugate(q: np.ndarray) -> np.ndarray:
 
 
 def rotate(q: np.ndarray, v: np.ndarray) -> np.ndarray:
-    """Turn vectors `v`, shape (..., 3), by unit quaternions `q`, shape (..., 4).
+    """Return vectors `v`, shape (..., 3), turned by unit quaternions `q`, shape (..., 4).
 
     Examples
     --------

@@ -104,7 +104,7 @@ def base_c_slope(x):
 
 
 def double_angle_tangent(x, b, c, dx, db, dc):
-    """Tangent of `double_angle`."""
+    """Return how the results of `double_angle` change with x, b, c by dx, db, dc."""
     a = 1.0 - x * c
     da = -dx * c - x * dc
     return 4.0 * dx, a * da, 0.25 * (db + dc - dx * b * c - x * db * c - x * b * dc)

@@ -18,6 +18,10 @@ SYSTEM = System(
     resume="exactgrad.tomography.reconstruct:resume",
     trace="exactgrad.tomography.trace:trace",
     traced="exactgrad.tomography.trace:names",
+    jobs=("exactgrad.tomography.simulate:Job", "exactgrad.tomography.reconstruct_job:Job"),
+    verify_job="exactgrad.tomography.verify_job:checks",
+    report="exactgrad.tomography.redraw:redraw",
+    parameters="exactgrad.tomography.trace:names",
 )
 
 _PUBLIC = {

@@ -1,21 +1,27 @@
 """Offsets of the projections, refined: each projection is moved to where the present volume explains it best.
 
-The first round compares measured and modelled images by cross-correlation, which finds shifts of several pixels; every
-round then takes Gauss-Newton steps with the exact derivatives by the offsets, projection by projection, and keeps a
-step only where it lowers the cost. A shift that all projections share, seen from the sample, is no misalignment: it
-moves the volume, and is left alone.
+Before anything else is known, mean intensities alone place the projections (`placed`): misplaced by more than a pixel,
+they would contradict every voxel. Cross-correlation of measured and modelled images finds shifts of several pixels.
+Every round then takes Gauss-Newton steps with the exact derivatives by the offsets, projection by projection, and keeps
+a step only where it lowers the cost. A shift that all projections share, seen from the sample, is no misalignment: it
+moves the volume (`without_common_shift`).
 """
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
+from exactgrad.tomography.dataset import Dataset
 from exactgrad.tomography.geometry import Geometry
 from exactgrad.tomography.problem import TomographyProblem
 
 STEPS = 6
 LONGEST_STEP = 0.5  # pixels; further the derivative says nothing
 HALVINGS = 3
+PLACINGS = 12  # most rounds of the mean intensities; they end when none moves any further
+COARSE = 0.5  # pixels; voxels that scatter alike in all directions do not tell a smaller shift
 
 
 def refine(
@@ -53,6 +59,46 @@ def refine(
             if not step.any():
                 break
     return offsets[:, 0], offsets[:, 1]
+
+
+class SegmentMeans:
+    """Mean intensities over the segments that have a weight, (n, J, K, 1), read by projection; NaN where none has."""
+
+    dtype = np.dtype(np.float64)
+
+    def __init__(self, data: Dataset):
+        self._data, self.shape = data, (*data.shape[:3], 1)
+
+    def __getitem__(self, n: int) -> np.ndarray:
+        intensity, weight, _ = self._data.projection(n)
+        some = weight > 0
+        count = some.sum(axis=2, keepdims=True)
+        total = np.where(some, intensity, 0.0).sum(axis=2, keepdims=True)
+        return np.where(count > 0, total / np.maximum(count, 1), np.nan)
+
+
+def segment_means(data: Dataset) -> Dataset:
+    """Return the data of voxels that scatter alike in all directions: one segment, the mean of all.
+
+    Examples
+    --------
+    >>> geometry = Geometry(np.eye(3)[None], (1, 1), (1, 1, 1), [0.0, 1.0])
+    >>> segment_means(Dataset(geometry, np.array([[[[1.0, 3.0]]]]))).projection(0)[0].tolist()
+    [[[2.0]]]
+    """
+    single = replace(data.geometry, detector_angles=np.zeros(1), integration="midpoint")
+    return replace(data, geometry=single, data=SegmentMeans(data), weights=None)
+
+
+def placed(problem: TomographyProblem, x: np.ndarray, told: Geometry, most_pixels: float) -> np.ndarray:
+    """Return offsets (2, n) of the projections that mean intensities move by more than `COARSE`; others as told.
+
+    Parameters as of `refine`; the problem is that of the amplitudes alone.
+    """
+    first = np.array([told.j_offset, told.k_offset])
+    found = without_common_shift(np.array(refine(problem, x, told, most_pixels)), told)
+    is_far = np.hypot(*(found - first)) > COARSE
+    return without_common_shift(np.where(is_far, found, first), told)
 
 
 def _better(
@@ -127,3 +173,22 @@ def shift_between(moved: np.ndarray, still: np.ndarray) -> np.ndarray:
         place = peak[side] - size[side] if peak[side] > size[side] // 2 else peak[side]
         shift[side] = place + part
     return shift
+
+
+def without_common_shift(offsets: np.ndarray, told: Geometry) -> np.ndarray:
+    """Return offsets (2, n) less what moving the whole sample would do to the offsets that the file tells.
+
+    Such a shift moves the volume and explains no data better; the least squares leave none of it in the change.
+
+    Examples
+    --------
+    >>> geometry = Geometry(np.stack([np.eye(3), -np.eye(3)[[1, 0, 2]]]), (4, 4), (4, 4, 4), [0.0])
+    >>> moved = np.array([geometry.directions()[i] @ [0.3, -0.2, 0.1] for i in (1, 2)])
+    >>> float(np.abs(without_common_shift(moved, geometry)).max().round(12))
+    0.0
+    """
+    _, along_j, along_k = told.directions()
+    frames = np.concatenate([along_j, along_k])
+    change = np.concatenate([offsets[0] - told.j_offset, offsets[1] - told.k_offset])
+    change -= frames @ np.linalg.lstsq(frames, change, rcond=None)[0]
+    return np.array([told.j_offset, told.k_offset]) + change.reshape(2, -1)

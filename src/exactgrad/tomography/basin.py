@@ -13,13 +13,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from exactgrad.tomography import model as shape
-from exactgrad.tomography.listening import add_back
+from exactgrad.tomography.basin_kernel import KERNELS
 from exactgrad.tomography.problem import TomographyProblem
+from exactgrad.tomography.projection import Scan
+from exactgrad.tomography.scaling import FOOTPRINT
 
 ANGLES = 4  # axes across a voxel's own, over half a turn
 SHARPNESS = (1.0, 2.5)  # |B| of the offers
-FOOTPRINT = 4.0 / 9.0  # mean of a ray's squared bilinear weight, of its mean: (2/3)^2
 WORTH = 2.0  # least gain that is evidence, where a parameter without meaning gains a half (the cost's unit for counts)
 
 
@@ -54,51 +54,17 @@ def offers_of(rows: np.ndarray, turn: int = 0) -> Offers:
     return Offers(np.array(B), np.array(axis))
 
 
-class _Moments:
-    """Sums of what the costs of the offers are made of.
-
-    Rows are the voxels' own; the sums, for slopes g and then for curvatures h brought back, with phi the offer's
-    density at A = 1 and f the voxel's own, are sum g phi, sum g f | sum h phi^2, sum h phi f, sum h f^2.
-    """
-
-    def __init__(self, offers: Offers):
-        self.offers, self.is_second = offers, False
-        self.count = offers.B.shape[0]
-
-    def __call__(self, rows: np.ndarray, q: np.ndarray, g: np.ndarray) -> np.ndarray:
-        """Return the sums, shape (V, C + 1) or (V, 2 C + 1)."""
-        f = shape.density(rows[:, 0], rows[:, 1], shape.cosines(rows[:, 2:], q))
-        sums = np.empty((len(rows), 2 * self.count + 1 if self.is_second else self.count + 1))
-        one = np.ones(len(rows))
-        for c in range(self.count):
-            phi = shape.density(one, self.offers.B[c], shape.cosines(self.offers.axis[c], q))
-            if self.is_second:
-                sums[:, 2 * c] = np.einsum("vs,vs,vs->v", g, phi, phi)
-                sums[:, 2 * c + 1] = np.einsum("vs,vs,vs->v", g, phi, f)
-            else:
-                sums[:, c] = np.einsum("vs,vs->v", g, phi)
-        sums[:, -1] = np.einsum("vs,vs,vs->v", g, f, f) if self.is_second else np.einsum("vs,vs->v", g, f)
-        return sums
-
-
 def changes(problem: TomographyProblem, x: np.ndarray, offers: Offers) -> tuple[np.ndarray, np.ndarray]:
     """Return by how much each offer, at its best amplitude, changes the cost, and that amplitude; shape (C, V)."""
     rows = problem.rows(x)
-    listener = _Moments(offers)
-    count, voxels = offers.B.shape
-    linear, square = np.zeros((voxels, count + 1)), np.zeros((voxels, 2 * count + 1))
-    projector = problem.projector
-    for n in range(problem.geometry.projections):
-        intensity, weight, through = problem.data.projection(n)
-        modelled = through[..., None] * projector.segments(projector.forward(problem.model, rows, n))
-        slope = problem.cost.value_and_slope(modelled, intensity, weight)[1]
-        bend = problem.cost.gauss_newton(modelled, intensity, weight)
-        for sums, factor, values in ((linear, through, slope), (square, through**2, bend)):
-            listener.is_second = sums is square
-            add_back(projector, rows, n, factor[..., None] * values, listener, sums)
-    g_phi, g_f = linear[:, :count].T, linear[:, count]
-    square *= FOOTPRINT
-    h_phi_phi, h_phi_f, h_f_f = square[:, 0:-1:2].T, square[:, 1:-1:2].T, square[:, -1]
+    others = [np.column_stack((np.ones_like(B), B, axis)) for B, axis in zip(offers.B, offers.axis, strict=True)]
+
+    def add(scan: Scan, slope: np.ndarray, bend: np.ndarray, sums: np.ndarray) -> None:
+        for offer, moments in zip(others, sums, strict=True):
+            KERNELS.backward_tangent(rows, offer, *scan, slope, bend, moments)
+
+    g_phi, h_phi_phi, h_phi_f, g_f, h_f_f = np.moveaxis(problem.sum_of_slopes(rows, add, len(others)), -1, 0)
+    h_phi_phi, h_phi_f, h_f_f = (FOOTPRINT * h for h in (h_phi_phi, h_phi_f, h_f_f))
     best = np.divide(h_phi_f - g_phi, h_phi_phi, out=np.zeros_like(g_phi), where=h_phi_phi > 0)
     power = np.maximum(best, 0.0)
     change = power * g_phi - g_f + 0.5 * (power**2 * h_phi_phi - 2 * power * h_phi_f + h_f_f)

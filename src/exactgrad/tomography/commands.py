@@ -57,6 +57,9 @@ def reconstruct(
     file: Data,
     out: Annotated[Path, typer.Option("--out", help="Run folder; must not hold results.")],
     job: Annotated[Path | None, typer.Option("--job", metavar="JOB.toml", help="How; all of it has defaults.")] = None,
+    q: Annotated[
+        str | None, typer.Option("--q", help="Which q, from 0, or all, where the file has several; replaces data.q.")
+    ] = None,
     max_iterations: Annotated[
         int | None, typer.Option("--max-iterations", min=0, help="Replaces solve.max_iterations.")
     ] = None,
@@ -73,7 +76,7 @@ def reconstruct(
     overrides = {"max_iterations": max_iterations, "max_seconds": max_seconds, "seed": seed}
     with Progress(_describe, quiet=as_json) as progress:
         summary = reconstructing.reconstruct(
-            file, out, job=job, overrides=overrides, threads=threads, on_event=progress
+            file, out, job=job, overrides=overrides, threads=threads, on_event=progress, q=_number(q)
         )
     show(summary, out, as_json)
     raise typer.Exit(exit_code(summary))
@@ -143,10 +146,19 @@ def show(summary: dict[str, Any], folder: Path, as_json: bool) -> None:
 
     for text in summary.get("warnings", []):
         console.warn(text)
-    console.table(summary["message"], ("", "value"), _summary_rows(summary))
+    if "runs" in summary:
+        from exactgrad.tomography import q_output
+
+        console.table(summary["message"], [heading for heading, _, _ in q_output.COLUMNS], q_output.rows(summary))
+    else:
+        console.table(summary["message"], ("", "value"), _summary_rows(summary))
     console.say(str(folder / "report.html"))
     if as_json:
         console.print_json(summary)
+
+
+def _number(q: str | None) -> int | str | None:
+    return int(q) if q is not None and q.isdecimal() else q
 
 
 def _summary_rows(summary: dict[str, Any]) -> list[tuple[str, str]]:

@@ -165,7 +165,8 @@ NAMES = ("sqrt", "poisson", "gaussian")
 
 
 def cost_of(name: str, e0: float | None, mean_intensity: float) -> Cost:
-    """Return the cost of this name; `e0` None is 0, and for "poisson" a thousandth of the mean measured intensity.
+    """Return the cost of this name; `e0` None is 0, and for "poisson" a thousandth of the mean measured intensity,
+    `mean_intensity`.
 
     Raises
     ------

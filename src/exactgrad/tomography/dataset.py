@@ -87,9 +87,19 @@ class Dataset:
         return (self.geometry.projections, *self.geometry.projection_shape, self.geometry.segments)
 
     def projection(self, n: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Return intensity and weight, shape (J, K, S), and transmission, shape (J, K), of one projection.
+        """Return what was measured in projection number `n`, from 0.
 
-        float64, contiguous and finite: what is not finite has weight 0 and reads as 0 (a transmission as 1).
+        Returns
+        -------
+        intensity, weight : ndarray, shape (J, K, S), float64
+        transmission : ndarray, shape (J, K), float64
+            All contiguous and finite: what is not finite in the data has weight 0 and reads as 0 (a transmission as
+            1).
+
+        Raises
+        ------
+        InputError
+            If a weight or a transmission is negative.
         """
         shape = self.shape[1:]
         intensity = np.array(self.data[n], dtype=np.float64)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import tomllib
-from importlib.resources import files
+from importlib.resources import as_file, files
 from pathlib import Path
 from typing import Any
 
@@ -12,20 +12,21 @@ from exactgrad.files import write_atomic
 from exactgrad.tomography.reconstruct import reconstruct
 
 DATA, PICTURE = "data.h5", "beside_truth.png"
-QUICK = {"solve": {"path_iterations": 30, "tolerance": 1e-6}, "quality": {"samples": 8, "split_half": False}}
 
 
 def run(folder: Path) -> dict[str, Any]:
-    """Simulate and reconstruct the embedded job in `folder`; return the summary, with the errors against the truth."""
-    from exactgrad.core.run_folder import SUMMARY
+    """Simulate and reconstruct the embedded jobs in `folder`; return the summary, with the errors against the truth."""
+    from exactgrad.core.run_folder import SUMMARY, write_report
     from exactgrad.tomography.compare import compare
+    from exactgrad.tomography.redraw import redraw
     from exactgrad.tomography.simulate import simulate
 
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    job = tomllib.loads(files("exactgrad.tomography").joinpath("demo.toml").read_text(encoding="utf-8"))
-    simulate(job, folder / DATA)
-    summary = reconstruct(folder / DATA, folder, QUICK)
+    package = files("exactgrad.tomography")
+    simulate(tomllib.loads(package.joinpath("demo.toml").read_text(encoding="utf-8")), folder / DATA)
+    with as_file(package / "demo_reconstruct.toml") as job:
+        summary = reconstruct(folder / DATA, folder, job)
     if summary["status"] != "converged":
         return summary
     errors = compare(folder, folder / DATA)
@@ -37,7 +38,8 @@ def run(folder: Path) -> dict[str, Any]:
     )
     write_atomic(folder / PICTURE, picture(folder), overwrite=True)
     write_atomic(folder / SUMMARY, json.dumps(summary, indent=1), overwrite=True)
-    return summary
+    write_report(folder, *redraw(folder))  # which tells of the errors, too
+    return summary | {"picture": PICTURE}
 
 
 def picture(folder: Path) -> bytes:

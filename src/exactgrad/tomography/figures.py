@@ -6,7 +6,7 @@ the sphere beside the slices is the key. Every function returns a matplotlib `Fi
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -282,4 +282,37 @@ def beside_truth(found: tuple, truth: tuple) -> Figure:
         axes = fig.add_subplot(1, 2, number + 1, projection="3d", proj_type="ortho")
         draw_glyphs(axes, *volume)
         axes.set_title(name)
+    return fig
+
+
+@style.styled
+def against_q(runs: Sequence[Mapping[str, Any]]) -> Figure:
+    """Draw what was found at several q against q (their number where the file does not say it).
+
+    Parameters
+    ----------
+    runs : sequence of mapping
+        Keys ``number``, ``q``, ``mean_intensity``, ``B_median``, ``sigma_axis_median_deg``, ``axis_change_median_deg``;
+        a value may be None.
+    """
+    fig = style.figure(9.5, 3.2)
+    panels = fig.subplots(1, 3)
+    known = all(run["q"] is not None for run in runs)
+    at = [run["q" if known else "number"] for run in runs]
+    shown = (
+        (panels[0], "mean_intensity", "mean intensity", "of a voxel"),
+        (panels[1], "B_median", "B", "median"),
+        (panels[2], "axis_change_median_deg", "angle (deg)", "from the first q's axes"),
+        (panels[2], "sigma_axis_median_deg", "angle (deg)", "error of an axis"),
+    )
+    for axes, key, name, label in shown:
+        values = [np.nan if run[key] is None else run[key] for run in runs]
+        if np.isfinite(values).any():
+            axes.plot(at, values, "o-", markersize=4, label=label)
+        axes.set(xlabel="q" if known else "number of the q", ylabel=name)
+    panels[0].set_yscale("log")
+    panels[1].axhline(0.0, color=style.MUTED, linewidth=0.8)
+    panels[2].set_ylim(bottom=0.0)
+    for axes in panels:
+        axes.legend()
     return fig

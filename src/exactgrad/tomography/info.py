@@ -18,6 +18,9 @@ MOST_TURNS = 2000
 SPHERE_POINTS = 2000  # directions of a hemisphere at which coverage is asked
 NOTABLE_NEGATIVE = 0.01
 NOTABLE_OUTSIDE = 0.02  # share of the intensity that no voxel can explain
+NOTABLE_EDGE = 0.1  # intensity at the edge of a scan, of a bright pixel's; air and noise are below
+BRIGHT = 0.9  # quantile of a projection's pixels
+EDGES = ("low j", "high j", "low k", "high k")
 
 
 def describe(path: Any, q: int | None = None, memory_bytes: int | None = None) -> dict[str, Any]:
@@ -149,6 +152,7 @@ def _values(data: Dataset) -> tuple[dict[str, Any], np.ndarray]:
     used, negative, bad, total = 0, 0, 0, 0
     low, high, sum_all, sum_outside, sum_used = np.inf, -np.inf, 0.0, 0.0, 0.0
     weights, through = [np.inf, -np.inf], [np.inf, -np.inf]
+    edges = np.zeros((geometry.projections, len(EDGES)))
     for n in range(geometry.projections):
         bad += int((~np.isfinite(np.asarray(data.data[n]))).sum())
         intensity, weight, transmission = data.projection(n)
@@ -164,6 +168,7 @@ def _values(data: Dataset) -> tuple[dict[str, Any], np.ndarray]:
         low, high = min(low, float(kept.min())), max(high, float(kept.max()))
         weights = [min(weights[0], float(weight[is_used].min())), max(weights[1], float(weight[is_used].max()))]
         sum_used += float(kept.sum())
+        edges[n] = _edge_brightness(intensity, is_used)
         inside = _sees_volume(geometry, n)
         sum_all += float(np.abs(intensity * is_used).sum())
         sum_outside += float(np.abs(intensity * is_used)[~inside].sum())
@@ -178,8 +183,30 @@ def _values(data: Dataset) -> tuple[dict[str, Any], np.ndarray]:
         "dead_projections": int((~live.any(axis=1)).sum()),
         "transmission": None if data.transmission is None else through,
         "outside_fraction": sum_outside / sum_all if sum_all > 0 else 0.0,
+        "cut_projections": int((edges > NOTABLE_EDGE).any(axis=1).sum()),
+        "edge_brightness": dict(zip(EDGES, edges.max(axis=0).tolist(), strict=True)),
     }
     return found, live
+
+
+def _edge_brightness(intensity: np.ndarray, is_used: np.ndarray) -> np.ndarray:
+    """Return the mean intensity along the four edges of a projection, of that of a bright pixel, shape (4,).
+
+    An edge is the outermost line that has a weight; 0 where there are fewer than three, or nothing is bright.
+    """
+    count = is_used.sum(axis=2)
+    seen = count > 0
+    mean = np.where(is_used, intensity, 0.0).sum(axis=2) / np.maximum(count, 1)
+    bright = float(np.quantile(mean[seen], BRIGHT))
+    found = np.zeros(len(EDGES))
+    for side in range(2):
+        lines = np.flatnonzero(seen.any(axis=1 - side))
+        if bright <= 0 or len(lines) < 3:
+            continue
+        for end, line in enumerate((lines[0], lines[-1])):
+            along = np.take(seen, line, axis=side)
+            found[2 * side + end] = float(np.take(mean, line, axis=side)[along].mean()) / bright
+    return found
 
 
 def _sees_volume(geometry: Geometry, n: int) -> np.ndarray:
@@ -246,6 +273,13 @@ def _value_warnings(geometry: Geometry, values: dict[str, Any]) -> list[str]:
         warnings.append(
             f"{values['outside_fraction']:.1%} of the intensity lies on rays that miss the volume "
             f"{tuple(geometry.volume_shape)}: the volume is too small, or offsets or rotations are wrong"
+        )
+    if values["cut_projections"]:
+        edge, share = max(values["edge_brightness"].items(), key=lambda item: item[1])
+        warnings.append(
+            f"the sample is cut off by the edge of the scan in {values['cut_projections']} of {geometry.projections} "
+            f"projections: its edge at {edge} is up to {share:.0%} as bright as the sample; voxels near it take up "
+            "what lies beyond (or was a background not subtracted?)"
         )
     if values["non_finite_fraction"] > 0:
         warnings.append(f"{values['non_finite_fraction']:.2%} of the data are NaN or infinite: they get weight 0")

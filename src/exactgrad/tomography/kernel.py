@@ -5,13 +5,16 @@ fills a small padded buffer; each ray then takes one bilinear sample of it (Jose
 cotangent back with the same weights, from the same function, so that this is the transpose by construction; the
 density's derivative then sums over the segments. `model.py` holds the same equations stage by stage.
 
-Nothing is compiled in: rotations, offsets and segments are arguments. The buffer has a border of two voxels of zeros,
-so that a ray half outside gets its bilinear share and no index is moved.
+What a voxel scatters is the model's: four functions of a block of voxels, `density` and those below it. `Kernels` puts
+a model's own in their places, so that there is one walk through the volume, with the model compiled into it.
+
+Nothing else is compiled in: rotations, offsets and segments are arguments. The buffer has a border of two voxels of
+zeros, so that a ray half outside gets its bilinear share and no index is moved.
 
 Two layouts, each with a long vector: interpolation works on the segments of a voxel, which lie side by side in buffers
 (slice rows `a`, columns `b`, lanes) and images (j, k, lanes), `lanes` being S padded to a multiple of four; densities
-work on the voxels of a block, segment by segment. `fields` has a row for each active voxel: A, B, ux, uy, uz. `slot`
-gives a voxel's row, or -1 outside the mask.
+work on the voxels of a block, segment by segment: `tile` (lanes x BLOCK). `fields` has a row for each active voxel,
+`lane` (fields, BLOCK) a column for each of a block's. `slot` gives a voxel's row, or -1 outside the mask.
 
 `slab`: the voxels that a call back adds to: slices from, to, and rows from, to. Slabs cut the volume along its first
 axis, which is a slice's or a row's, so that several calls may add to one gradient at the same time.
@@ -23,6 +26,11 @@ a ray in a slice = ray[8]. `q` (G, 3, lanes): unit vectors of the G points of ea
 
 from __future__ import annotations
 
+import hashlib
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from types import FunctionType
 from typing import Any
 
 import numba
@@ -30,18 +38,14 @@ import numpy as np
 from llvmlite import ir
 from numba import extending
 
-from exactgrad.kernels.compile import FAST, compiled, scalar
+from exactgrad.kernels.compile import compiled, inlined, scalar
 
 BORDER = 2
 BLOCK = 64  # voxels
-FIELDS = 5
-LOG2E, LN2 = 1.4426950408889634, 0.6931471805599453
-LEAST, MOST = -708.0, 709.0  # the exponents whose power a double holds
+WORK = 4  # rows of a block's scratch, for each field
 CONTRACT = ("contract",)
 
 intrinsic: Any = extending.intrinsic  # a function of LLVM instructions
-
-inlined = numba.njit(fastmath=FAST, error_model="numpy", forceinline=True)
 
 
 def _four(context: Any, builder: Any, array_type: Any, array: Any, index: Any) -> Any:
@@ -122,39 +126,6 @@ def transpose_four(typing_context, source, s0, s1, s2, s3, target, t0, t1, t2, t
         return context.get_dummy_value()
 
     return numba.types.void(source, s0, s1, s2, s3, target, t0, t1, t2, t3), generate
-
-
-@intrinsic
-def as_double(typing_context, bits):
-    """The double that has these 64 bits."""
-
-    def generate(context, builder, signature, arguments):
-        return builder.bitcast(arguments[0], ir.DoubleType())
-
-    return numba.types.float64(numba.types.int64), generate
-
-
-@inlined
-def exponential_parts(x):
-    """r and 2^k with exp(x) = 2^k exp(r), |r| <= log(2)/2."""
-    y = min(max(x, LEAST), MOST)
-    k = np.floor(y * LOG2E + 0.5)
-    return y - k * LN2, as_double((np.int64(np.int32(k)) + 1023) << 52)
-
-
-@inlined
-def exponential_near_zero(r):
-    """exp(r) for |r| <= log(2)/2 to 2e-14: the polynomial of degree 9 through its Chebyshev nodes."""
-    p = 2.763264069051338e-06
-    p = p * r + 2.4884459768350122e-05
-    p = p * r + 0.00019841190647512536
-    p = p * r + 0.0013888801749621653
-    p = p * r + 0.008333333367311624
-    p = p * r + 0.04166666704055213
-    p = p * r + 0.16666666666615648
-    p = p * r + 0.4999999999943859
-    p = p * r + 1.0000000000000013
-    return p * r + 1.0000000000000135
 
 
 @scalar
@@ -242,28 +213,6 @@ def gather_slopes(buffer, ray, frame, i, image_j, image_k):
 
 
 @inlined
-def load_block(fields, slot, frame, i, position, cells, lane, rows, places):
-    """Take the next active voxels of slice i, below `cells`, at most `BLOCK`; return how many, and where to go on."""
-    count = 0
-    columns = frame[2]
-    while position < cells and count < BLOCK:
-        row = position // columns
-        column = position - row * columns
-        at = i * frame[3] + row * frame[4]
-        start = ((row + BORDER) * (columns + 2 * BORDER) + BORDER) * frame[8]
-        stop = min(columns, column + BLOCK - count)
-        position += stop - column
-        for c in range(column, stop):
-            voxel = slot[at + c * frame[5]]
-            if voxel >= 0:
-                rows[count], places[count] = voxel, start + c * frame[8]
-                for f in range(FIELDS):
-                    lane[f, count] = fields[voxel, f]
-                count += 1
-    return count, position
-
-
-@inlined
 def put_block(tile, places, count, lanes, buffer):
     """Copy a block's densities, segment by segment, to its voxels' places in the buffer."""
     four = count & ~3
@@ -292,162 +241,119 @@ def take_block(buffer, places, count, lanes, tile):
 
 
 @inlined
-def start_exponentials(lane, x, y, z, width, work):
-    """cos(Theta) of a block's voxels with q = (x, y, z), and the parts of exp(-B sin^2(Theta)), into `work`."""
-    for n in range(width):
-        c = x * lane[2, n] + y * lane[3, n] + z * lane[4, n]
-        work[0, n] = c
-        work[1, n], work[2, n] = exponential_parts(lane[1, n] * (c * c - 1.0))
-
-
-@inlined
 def whole(count):
     """Round up to whole vectors: idle lanes hold what was there before, and are not read."""
     return (count + 15) & ~15
 
 
-@inlined
-def uniaxial_slice(fields, q, share, slot, frame, i, lane, work, tile, rows, places, buffer):
-    """Fill the buffer with A^2 exp(-B sin^2(Theta)) of slice i; return how many active voxels it has."""
-    lanes, found, position, cells = frame[8], 0, 0, frame[1] * frame[2]
+# What a model says of a block of voxels: `Kernels` puts its own in these places --------------------------------------
+
+FIELDS = 1  # columns of a row
+
+
+def density(lane, q, share, width, work, tile):
+    """Add to the tile the block's density, averaged over the points of each segment."""
+    raise NotImplementedError
+
+
+def density_tangent(lane, change, q, share, width, work, tile):
+    """Add to the tile the change of the density when the fields change."""
+    raise NotImplementedError
+
+
+def cotangent(lane, q, share, width, work, tile, out):
+    """Set `out` (fields, BLOCK) to the derivative by the fields; the tile holds the one by the density."""
+    raise NotImplementedError
+
+
+def cotangent_tangent(lane, change, q, share, width, work, tile, tile_change, out):
+    """Set `out` to the change of `cotangent` when the fields and the tile change."""
+    raise NotImplementedError
+
+
+# The walk through the slices -----------------------------------------------------------------------------------------
+
+
+def load_block(fields, slot, frame, i, position, cells, lane, rows, places):
+    """Take the next active voxels of slice i, below `cells`, at most `BLOCK`; return how many, and where to go on."""
+    count = 0
+    columns = frame[2]
+    while position < cells and count < BLOCK:
+        row = position // columns
+        column = position - row * columns
+        at = i * frame[3] + row * frame[4]
+        start = ((row + BORDER) * (columns + 2 * BORDER) + BORDER) * frame[8]
+        stop = min(columns, column + BLOCK - count)
+        position += stop - column
+        for c in range(column, stop):
+            voxel = slot[at + c * frame[5]]
+            if voxel >= 0:
+                rows[count], places[count] = voxel, start + c * frame[8]
+                for f in range(FIELDS):
+                    lane[f, count] = fields[voxel, f]
+                count += 1
+    return count, position
+
+
+def add_block(out, rows, count, gradient):
+    """Add a block's derivatives by its fields to the voxels' rows."""
+    for n in range(count):
+        for f in range(FIELDS):
+            gradient[rows[n], f] += out[f, n]
+
+
+def fill(fields, q, share, slot, frame, i, lane, work, tile, rows, places, buffer):
+    """Fill the buffer with the density of slice i; return how many active voxels it has."""
+    found, position, cells = 0, 0, frame[1] * frame[2]
     buffer[:] = 0.0
     while position < cells:
         count, position = load_block(fields, slot, frame, i, position, cells, lane, rows, places)
-        width = whole(count)
         found += count
         tile[:] = 0.0
-        for g in range(share.size):
-            for s in range(lanes):
-                start_exponentials(lane, q[g, 0, s], q[g, 1, s], q[g, 2, s], width, work)
-                for n in range(width):
-                    a = lane[0, n]
-                    tile[s * BLOCK + n] += share[g] * a * a * work[2, n] * exponential_near_zero(work[1, n])
-        put_block(tile, places, count, lanes, buffer)
+        density(lane, q, share, whole(count), work, tile)
+        put_block(tile, places, count, frame[8], buffer)
     return found
 
 
-@inlined
-def uniaxial_slice_tangent(fields, changes, q, share, slot, frame, i, lane, change, work, tile, rows, places, buffer):
+def fill_tangent(fields, changes, q, share, slot, frame, i, lane, change, work, tile, rows, places, buffer):
     """Fill the buffer with the change of the density of slice i when the fields change."""
-    lanes, found, position, cells = frame[8], 0, 0, frame[1] * frame[2]
+    found, position, cells = 0, 0, frame[1] * frame[2]
     buffer[:] = 0.0
     while position < cells:
         before = position
         count, position = load_block(fields, slot, frame, i, before, cells, lane, rows, places)
         load_block(changes, slot, frame, i, before, cells, change, rows, places)
-        width = whole(count)
         found += count
         tile[:] = 0.0
-        for g in range(share.size):
-            for s in range(lanes):
-                x, y, z = q[g, 0, s], q[g, 1, s], q[g, 2, s]
-                start_exponentials(lane, x, y, z, width, work)
-                for n in range(width):
-                    c = work[0, n]
-                    dc = x * change[2, n] + y * change[3, n] + z * change[4, n]
-                    a, b = lane[0, n], lane[1, n]
-                    growth = change[1, n] * (c * c - 1.0) + 2.0 * b * c * dc
-                    e = share[g] * work[2, n] * exponential_near_zero(work[1, n])
-                    tile[s * BLOCK + n] += a * e * (2.0 * change[0, n] + a * growth)
-        put_block(tile, places, count, lanes, buffer)
+        density_tangent(lane, change, q, share, whole(count), work, tile)
+        put_block(tile, places, count, frame[8], buffer)
     return found
 
 
-@inlined
-def uniaxial_pull(fields, q, share, slot, frame, i, top, end, lane, work, sums, tile, rows, places, buffer, gradient):
+def pull(fields, q, share, slot, frame, i, top, end, lane, work, tile, out, rows, places, buffer, gradient):
     """Add to the gradient by the fields of these rows of slice i; the buffer holds the cotangent of the density."""
-    lanes, position, cells = frame[8], top * frame[2], end * frame[2]
+    position, cells = top * frame[2], end * frame[2]
     while position < cells:
         count, position = load_block(fields, slot, frame, i, position, cells, lane, rows, places)
-        width = whole(count)
-        take_block(buffer, places, count, lanes, tile)
-        sums[:] = 0.0  # of t and t c q, t = cotangent times exp; u dotted into the second is the sum of t c^2
-        for g in range(share.size):
-            for s in range(0, lanes, 2):
-                x, y, z = q[g, 0, s], q[g, 1, s], q[g, 2, s]
-                x1, y1, z1 = q[g, 0, s + 1], q[g, 1, s + 1], q[g, 2, s + 1]
-                start_exponentials(lane, x, y, z, width, work)
-                start_exponentials(lane, x1, y1, z1, width, work[3:])
-                for n in range(width):
-                    t = share[g] * tile[s * BLOCK + n] * work[2, n] * exponential_near_zero(work[1, n])
-                    t1 = share[g] * tile[s * BLOCK + BLOCK + n] * work[5, n] * exponential_near_zero(work[4, n])
-                    tc, tc1 = t * work[0, n], t1 * work[3, n]
-                    sums[0, n] += t + t1
-                    sums[1, n] += tc * x + tc1 * x1
-                    sums[2, n] += tc * y + tc1 * y1
-                    sums[3, n] += tc * z + tc1 * z1
-        for n in range(count):
-            a, voxel = lane[0, n], rows[n]
-            twist = 2.0 * a * a * lane[1, n]
-            squares = lane[2, n] * sums[1, n] + lane[3, n] * sums[2, n] + lane[4, n] * sums[3, n]
-            gradient[voxel, 0] += 2.0 * a * sums[0, n]
-            gradient[voxel, 1] += a * a * (squares - sums[0, n])
-            for f in range(3):
-                gradient[voxel, 2 + f] += twist * sums[1 + f, n]
+        take_block(buffer, places, count, frame[8], tile)
+        cotangent(lane, q, share, whole(count), work, tile, out)
+        add_block(out, rows, count, gradient)
 
 
-@inlined
-def uniaxial_pull_tangent(
-    fields,
-    changes,
-    q,
-    share,
-    slot,
-    frame,
-    i,
-    top,
-    end,
-    lane,
-    change,
-    work,
-    sums,
-    tile,
-    tile_change,
-    rows,
-    places,
-    buffer,
-    buffer_change,
-    gradient,
-):
-    """Add the change of `uniaxial_pull` when the fields and the cotangent of the density change."""
-    lanes, position, cells = frame[8], top * frame[2], end * frame[2]
+def pull_tangent(
+    fields, changes, q, share, slot, frame, i, top, end, lane, change, work, tile, tile_change, out, rows, places,
+    buffer, buffer_change, gradient,
+):  # fmt: skip
+    """Add the change of `pull` when the fields and the cotangent of the density change."""
+    position, cells = top * frame[2], end * frame[2]
     while position < cells:
         before = position
         count, position = load_block(fields, slot, frame, i, before, cells, lane, rows, places)
         load_block(changes, slot, frame, i, before, cells, change, rows, places)
-        width = whole(count)
-        take_block(buffer, places, count, lanes, tile)
-        take_block(buffer_change, places, count, lanes, tile_change)
-        sums[:] = 0.0  # of t, t (c^2 - 1), t c q, and their changes
-        for g in range(share.size):
-            for s in range(lanes):
-                x, y, z = q[g, 0, s], q[g, 1, s], q[g, 2, s]
-                start_exponentials(lane, x, y, z, width, work)
-                for n in range(width):
-                    c = work[0, n]
-                    dc = x * change[2, n] + y * change[3, n] + z * change[4, n]
-                    b, sine = lane[1, n], c * c - 1.0
-                    e = share[g] * work[2, n] * exponential_near_zero(work[1, n])
-                    t = e * tile[s * BLOCK + n]
-                    dt = e * tile_change[s * BLOCK + n] + t * (change[1, n] * sine + 2.0 * b * c * dc)
-                    tc, dtc = t * c, dt * c + t * dc
-                    sums[0, n] += t
-                    sums[1, n] += t * sine
-                    sums[2, n] += tc * x
-                    sums[3, n] += tc * y
-                    sums[4, n] += tc * z
-                    sums[5, n] += dt
-                    sums[6, n] += dt * sine + 2.0 * tc * dc
-                    sums[7, n] += dtc * x
-                    sums[8, n] += dtc * y
-                    sums[9, n] += dtc * z
-        for n in range(count):
-            a, b, da, db, voxel = lane[0, n], lane[1, n], change[0, n], change[1, n], rows[n]
-            twist, dtwist = 2.0 * a * a * b, 4.0 * a * da * b + 2.0 * a * a * db
-            gradient[voxel, 0] += 2.0 * (da * sums[0, n] + a * sums[5, n])
-            gradient[voxel, 1] += 2.0 * a * da * sums[1, n] + a * a * sums[6, n]
-            for f in range(2, 5):
-                gradient[voxel, f] += dtwist * sums[f, n] + twist * sums[f + 5, n]
+        take_block(buffer, places, count, frame[8], tile)
+        take_block(buffer_change, places, count, frame[8], tile_change)
+        cotangent_tangent(lane, change, q, share, whole(count), work, tile, tile_change, out)
+        add_block(out, rows, count, gradient)
 
 
 _IMAGE = "float64[::1]"
@@ -458,81 +364,125 @@ _SLAB = "int64[::1]"
 
 
 @inlined
-def buffer_size(frame):
-    """Elements of a slice's buffer."""
-    return (frame[1] + 2 * BORDER) * (frame[2] + 2 * BORDER) * frame[8]
+def new_buffer(frame):
+    """Return room for a slice."""
+    return np.empty((frame[1] + 2 * BORDER) * (frame[2] + 2 * BORDER) * frame[8])
 
 
-@inlined
-def scratch():
-    """Room for a block's exponentials, and for its voxels' rows in `fields` and places in the buffer."""
-    return np.empty((6, BLOCK)), np.empty(BLOCK, np.int64), np.empty(BLOCK, np.int64)
+def scratch(frame):
+    """Return room for a block: its fields, what a model makes on the way, the tile, and its voxels' rows and places."""
+    return (
+        np.zeros((FIELDS, BLOCK)),
+        np.zeros((WORK * FIELDS, BLOCK)),
+        np.zeros(frame[8] * BLOCK),
+        np.empty(BLOCK, np.int64),
+        np.empty(BLOCK, np.int64),
+    )
 
 
-@compiled(f"void({_MODEL}, {_SCAN}, {_IMAGE})")
-def uniaxial_forward(fields, q, share, slot, frame, ray, image):
-    """Add the projection of A^2 exp(-B sin^2(Theta)) to the image."""
-    lane, tile = np.zeros((FIELDS, BLOCK)), np.zeros(frame[8] * BLOCK)
-    work, rows, places = scratch()
-    buffer = np.empty(buffer_size(frame))
+def forward(fields, q, share, slot, frame, ray, image):
+    """Add the projection of the density to the image."""
+    lane, work, tile, rows, places = scratch(frame)
+    buffer = new_buffer(frame)
     for i in range(frame[0]):
-        if uniaxial_slice(fields, q, share, slot, frame, i, lane, work, tile, rows, places, buffer):
+        if fill(fields, q, share, slot, frame, i, lane, work, tile, rows, places, buffer):
             gather(buffer, ray, frame, i, image)
 
 
-@compiled(f"void({_MODEL}, {_SCAN}, {_IMAGE}, {_IMAGE})")
-def uniaxial_forward_slopes(fields, q, share, slot, frame, ray, image_j, image_k):
+def forward_slopes(fields, q, share, slot, frame, ray, image_j, image_k):
     """Add the derivatives of the projection by j_offset and k_offset to two images."""
-    lane, tile = np.zeros((FIELDS, BLOCK)), np.zeros(frame[8] * BLOCK)
-    work, rows, places = scratch()
-    buffer = np.empty(buffer_size(frame))
+    lane, work, tile, rows, places = scratch(frame)
+    buffer = new_buffer(frame)
     for i in range(frame[0]):
-        if uniaxial_slice(fields, q, share, slot, frame, i, lane, work, tile, rows, places, buffer):
+        if fill(fields, q, share, slot, frame, i, lane, work, tile, rows, places, buffer):
             gather_slopes(buffer, ray, frame, i, image_j, image_k)
 
 
-@compiled(f"void({_MODEL}, {_MODEL}, {_SCAN}, {_IMAGE})")
-def uniaxial_forward_tangent(fields, changes, q, share, slot, frame, ray, image):
+def forward_tangent(fields, changes, q, share, slot, frame, ray, image):
     """Add the change of the projection to the image, when the fields change."""
-    lane, change, tile = np.zeros((FIELDS, BLOCK)), np.zeros((FIELDS, BLOCK)), np.zeros(frame[8] * BLOCK)
-    work, rows, places = scratch()
-    buffer = np.empty(buffer_size(frame))
+    lane, work, tile, rows, places = scratch(frame)
+    buffer, change = new_buffer(frame), np.zeros_like(lane)
     for i in range(frame[0]):
-        if uniaxial_slice_tangent(
-            fields, changes, q, share, slot, frame, i, lane, change, work, tile, rows, places, buffer
-        ):
+        if fill_tangent(fields, changes, q, share, slot, frame, i, lane, change, work, tile, rows, places, buffer):
             gather(buffer, ray, frame, i, image)
 
 
-@compiled(f"void({_MODEL}, {_SCAN}, {_SLAB}, {_IMAGE}, {_MODEL})")
-def uniaxial_backward(fields, q, share, slot, frame, ray, slab, image, gradient):
+def backward(fields, q, share, slot, frame, ray, slab, image, gradient):
     """Add to the gradient by the fields of the slab's voxels; `image` holds the cotangent of the projection."""
-    lane, sums, tile = np.zeros((FIELDS, BLOCK)), np.zeros((FIELDS, BLOCK)), np.zeros(frame[8] * BLOCK)
-    work, rows, places = scratch()
-    buffer = np.empty(buffer_size(frame))
+    lane, work, tile, rows, places = scratch(frame)
+    buffer, out = new_buffer(frame), np.zeros_like(lane)
     top, end = slab[2], slab[3]
     for i in range(slab[0], slab[1]):
         scatter(image, ray, frame, i, top, end, buffer)
-        uniaxial_pull(
-            fields, q, share, slot, frame, i, top, end, lane, work, sums, tile, rows, places, buffer, gradient
-        )
+        pull(fields, q, share, slot, frame, i, top, end, lane, work, tile, out, rows, places, buffer, gradient)
 
 
-@compiled(f"void({_MODEL}, {_MODEL}, {_SCAN}, {_SLAB}, {_IMAGE}, {_IMAGE}, {_MODEL})")
-def uniaxial_backward_tangent(fields, changes, q, share, slot, frame, ray, slab, image, image_change, gradient):
-    """Add the change of `uniaxial_backward` to the gradient, when the fields and the cotangent change."""
-    lane, change, sums = np.zeros((FIELDS, BLOCK)), np.zeros((FIELDS, BLOCK)), np.zeros((2 * FIELDS, BLOCK))
-    tile, tile_change = np.zeros(frame[8] * BLOCK), np.zeros(frame[8] * BLOCK)
-    work, rows, places = scratch()
-    buffer, buffer_change = np.empty(buffer_size(frame)), np.empty(buffer_size(frame))
+def backward_tangent(fields, changes, q, share, slot, frame, ray, slab, image, image_change, gradient):
+    """Add the change of `backward` to the gradient, when the fields and the cotangent change."""
+    lane, work, tile, rows, places = scratch(frame)
+    change, out, tile_change = np.zeros_like(lane), np.zeros_like(lane), np.zeros_like(tile)
+    buffer, buffer_change = new_buffer(frame), new_buffer(frame)
     top, end = slab[2], slab[3]
     for i in range(slab[0], slab[1]):
         scatter(image, ray, frame, i, top, end, buffer)
         scatter(image_change, ray, frame, i, top, end, buffer_change)
-        uniaxial_pull_tangent(
-            fields, changes, q, share, slot, frame, i, top, end, lane, change, work, sums, tile, tile_change, rows,
+        pull_tangent(
+            fields, changes, q, share, slot, frame, i, top, end, lane, change, work, tile, tile_change, out, rows,
             places, buffer, buffer_change, gradient,
         )  # fmt: skip
+
+
+_SIGNATURES = {
+    "forward": f"void({_MODEL}, {_SCAN}, {_IMAGE})",
+    "forward_slopes": f"void({_MODEL}, {_SCAN}, {_IMAGE}, {_IMAGE})",
+    "forward_tangent": f"void({_MODEL}, {_MODEL}, {_SCAN}, {_IMAGE})",
+    "backward": f"void({_MODEL}, {_SCAN}, {_SLAB}, {_IMAGE}, {_MODEL})",
+    "backward_tangent": f"void({_MODEL}, {_MODEL}, {_SCAN}, {_SLAB}, {_IMAGE}, {_IMAGE}, {_MODEL})",
+}
+_COMPILING = threading.RLock()
+
+
+class Kernels:
+    """A model's kernels: the walks above of these names, each compiled when it is first asked for.
+
+    Parameters
+    ----------
+    model : str
+        Its name, which tells its kernels from others' in the cache.
+    fields : int
+        Columns of its rows.
+    *functions
+        The model's `density`, `density_tangent`, `cotangent`, `cotangent_tangent`, of these names; those that no walk
+        asked for needs may be left out.
+    """
+
+    def __init__(self, model: str, fields: int, *functions: Callable[..., None]):
+        self._model, self._fields, self._functions = model, fields, functions
+
+    def __getattr__(self, name: str) -> Callable[..., None]:
+        if name not in _SIGNATURES:
+            raise AttributeError(name)
+        with _COMPILING:
+            if name not in vars(self):
+                setattr(self, name, self._fused(globals()[name]))
+        return vars(self)[name]
+
+    def _fused(self, walk: Callable[..., None]) -> Callable[..., None]:
+        """Return a walk with the model's functions in it, compiled."""
+        names = globals() | {"FIELDS": self._fields}
+        names |= {function.__name__: inlined(function) for function in self._functions}
+        for part in (load_block, add_block, fill, fill_tangent, pull, pull_tangent, scratch):
+            names[part.__name__] = inlined(FunctionType(part.__code__, names, part.__name__))
+        own = FunctionType(walk.__code__, names, f"{self._model}_{walk.__name__}_{self._mark()}")
+        own.__qualname__ = own.__name__
+        return compiled(_SIGNATURES[walk.__name__])(own)
+
+    def _mark(self) -> str:
+        """Return what changes with the files of the functions: the cache would not see an edit of a model elsewhere."""
+        digest = hashlib.sha256()
+        for path in sorted({Path(function.__code__.co_filename) for function in self._functions}):
+            digest.update(path.read_bytes() if path.is_file() else str(path).encode())
+        return digest.hexdigest()[:8]
 
 
 @compiled(f"void({_MODEL}, {_PLACE}, {_IMAGE})")

@@ -8,7 +8,8 @@ from typing import cast
 
 import numpy as np
 
-from exactgrad.tomography.projection import Field, Kernels, Model, Projector
+from exactgrad.tomography.kernel import Kernels
+from exactgrad.tomography.projection import Field, Model, Projector
 
 Cotangent = Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray]
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,9 +22,10 @@ if TYPE_CHECKING:
 
 KEPT = 2e-4  # of a bright voxel's mean intensity: a voxel below is empty (needles are dim beside rings)
 SEEN = 0.01  # of the mean modelled intensity: a value below tells nothing of chi^2
-SAMPLES = (8, 16)  # of the standard errors where the job says "auto": fewest, and most
-SAMPLES_WORK = 2.5e10  # projections x voxels x segments x samples that are worth it
+SAMPLES = (2, 4)  # of the standard errors where the job says "auto": fewest, and most
+SAMPLES_WORK = 1.2e10  # projections x voxels x segments x samples that are worth it
 SPLIT_WORK = 2.0e8  # above so many projections x voxels x segments no second reconstruction is made unasked
+NOTABLE_UNSEEN = 0.02  # share of the intensity that no voxel explains
 SHARP = 1.0  # |B| above which an axis is judged
 
 
@@ -42,10 +42,10 @@ def finish(
     quality: dict[str, Any] = {}
     if count:
         values, is_counts = values_seen(problem, x)
-        first = uncertainty.standard_errors(problem, x, count, job.solve.seed)
-        chi2 = 2.0 * cost / max(values - first.freedom, 1.0)
-        errors = first if is_counts else first.scaled(chi2)
-        quality |= {"reduced_chi2": chi2, "data_are_counts": is_counts, "freedom": first.freedom}
+        freedom = uncertainty.freedom(problem, x, job.solve.seed)
+        chi2 = 2.0 * cost / max(values - freedom, 1.0)
+        errors = uncertainty.standard_errors(problem, x, count, 1.0 if is_counts else chi2, job.solve.seed, threads)
+        quality |= {"reduced_chi2": chi2, "data_are_counts": is_counts, "freedom": freedom}
         volume.sigma.update({"A": errors.A, "B": errors.B, "axis_deg": errors.axis_deg})
         quality["samples"] = count
     splits = is_whole and _splits(problem, job.quality.split_half)
@@ -60,7 +60,7 @@ def finish(
         "loss": cost + penalty,
         "cost": cost,
         "regularisation": penalty,
-        "weight": plan.weight(journal) if "weight" in journal.arrays or job.regularisation.weight != "auto" else None,
+        "weight": _weight(plan, journal),
         "voxels": int(volume.mask.sum()),
         "volume_shape": list(volume.shape),
         "projections": problem.geometry.projections,
@@ -72,19 +72,22 @@ def finish(
         **_offset_numbers(plan, journal),
         "seed": job.solve.seed,
         "data": told["data"],
-        "warnings": told["warnings"],
+        "warnings": [*told["warnings"], *_unseen_warning(unseen_share(problem))],
         "engine": f"numba, float64 on {_threads(threads)} threads",
     }
     summary["headline"] = headline(summary)
     arrays = _arrays(plan, journal, volume, residual, half)
     attributes = {"schema": 1, "system": "tomography", "version": exactgrad.__version__, **_units(plan.data)}
     result.write(folder / RESULT, volume, arrays, attributes, overwrite=True)
-    pictures = presentation.figures(problem, x, volume, journal, half) if job.output.figures else {}
-    html = presentation.report_html(
-        summary, json.dumps(job.model_dump(mode="json", exclude_unset=True), indent=1), pictures
-    )
+    pictures = presentation.figures(problem.data, job, volume, journal, half) if job.output.figures else {}
+    html = presentation.report_html(summary, presentation.job_text(folder, job), pictures)
     leave(folder, summary, pictures, html)
     return summary
+
+
+def _weight(plan: Plan, journal: Journal) -> float | None:
+    is_known = plan.given is not None or "weight" in journal.arrays or plan.job.regularisation.weight != "auto"
+    return plan.weight(journal) if is_known else None
 
 
 def volume_of(problem: TomographyProblem, x: np.ndarray) -> Volume:
@@ -136,6 +139,27 @@ def values_seen(problem: TomographyProblem, x: np.ndarray) -> tuple[int, bool]:
     least = SEEN * total / max(amount, 1)
     count = sum(values.size - int(np.searchsorted(values, least)) for values in modelled)
     return count, is_counts and total > 0
+
+
+def unseen_share(problem: TomographyProblem) -> float:
+    """Return the share of the intensity, above 0, on rays that meet no voxel that is there."""
+    rows = problem.rows(problem.vector(A=1.0, B=0.0))
+    unseen = total = 0.0
+    for n in range(problem.geometry.projections):
+        intensity, weight, _ = problem.data.projection(n)
+        bright = weight * np.maximum(intensity, 0.0)
+        met = problem.projector.segments(problem.projector.forward(problem.model, rows, n)) > 0
+        unseen, total = unseen + float(bright[~met].sum()), total + float(bright.sum())
+    return unseen / total if total > 0 else 0.0
+
+
+def _unseen_warning(share: float) -> list[str]:
+    if share <= NOTABLE_UNSEEN:
+        return []
+    return [
+        f"{share:.1%} of the intensity lies on rays that meet no voxel of the sample: projections contradict each "
+        "other (are they misaligned? align.rounds = 4 refines their offsets), or mask.threshold is too high"
+    ]
 
 
 def residual_maps(problem: TomographyProblem, x: np.ndarray) -> dict[str, np.ndarray]:

@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import json
+import shlex
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from exactgrad.core.run_folder import JOB
+from exactgrad.files import read_text
 from exactgrad.report.page import Page
 from exactgrad.report.style import png_bytes
 from exactgrad.tomography import derived
 from exactgrad.tomography import figures as draw
 from exactgrad.tomography.choose_weight import WEIGHTS
+from exactgrad.tomography.dataset import Dataset
 from exactgrad.tomography.formats.result import Volume
 from exactgrad.tomography.problem import TomographyProblem
+from exactgrad.tomography.reconstruct_job import Job
 from exactgrad.tomography.resolution import Halves
 from exactgrad.tomography.stages import Journal
 
@@ -22,10 +29,13 @@ MOST_RESIDUALS = 200_000
 Pictures = dict[str, tuple[str, bytes, str]]
 
 
-def figures(
-    problem: TomographyProblem, x: np.ndarray, volume: Volume, journal: Journal, half: Halves | None
-) -> Pictures:
-    """Return the figures of a reconstruction: file name to (title, PNG bytes, caption)."""
+def figures(data: Dataset, job: Job, volume: Volume, journal: Journal, half: Halves | None) -> Pictures:
+    """Return the figures of a reconstruction: file name to (title, PNG bytes, caption).
+
+    Modelled is the volume as it is written: voxels that came out empty are empty.
+    """
+    problem = TomographyProblem(data, mask=volume.mask, cost=job.model.cost, e0=job.model.e0)
+    x = problem.vector(A=volume.A, B=volume.B, axis=volume.axis)
     mean = derived.mean_intensity(volume.A, volume.B)
     shown = (volume.axis, mean, volume.B, volume.mask)
     sample = _sample(problem, x)
@@ -105,6 +115,12 @@ def _sample(problem: TomographyProblem, x: np.ndarray) -> tuple:
     return (*stacks, numbers, rms, np.concatenate(values))
 
 
+def job_text(folder: Path, job: Job) -> str:
+    """Return the job as its user wrote it, or what of it differs from the defaults as JSON."""
+    own = folder / JOB
+    return read_text(own) if own.exists() else json.dumps(job.model_dump(mode="json", exclude_unset=True), indent=1)
+
+
 def report_html(summary: dict[str, Any], job: str, pictures: Pictures) -> str:
     """Return the self-contained report page of a reconstruction."""
     shape = " x ".join(str(side) for side in summary["volume_shape"])
@@ -113,9 +129,10 @@ def report_html(summary: dict[str, Any], job: str, pictures: Pictures) -> str:
     page.warnings(summary["warnings"])
     for title, png, caption in pictures.values():
         page.figure(title, png, caption)
-    page.table("Numbers", ("key", "value"), [(key, _text(value)) for key, value in summary.items()])
     page.code("The job, where it differs from the defaults", job)
-    page.code("The command that repeats it", "exactgrad tomography reconstruct FILE --out DIR --job job.toml")
+    data = shlex.quote(Path(summary["data"]).name)
+    page.code("The command that repeats it", f"exactgrad tomography reconstruct {data} --job job.toml --out DIR")
+    page.summary(summary)
     return page.html()
 
 
@@ -137,7 +154,3 @@ def _cards(summary: dict[str, Any]) -> list[tuple[str, Any, str, str]]:
         for label, key, digits, unit, note in given
         if summary.get(key) is not None
     ]
-
-
-def _text(value: object) -> object:
-    return ("; ".join(map(str, value)) or "none") if isinstance(value, list) else value

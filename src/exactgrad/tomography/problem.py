@@ -13,7 +13,7 @@ from exactgrad.errors import InputError, require_finite, require_shape
 from exactgrad.kernels.threads import choose_threads, for_each
 from exactgrad.tomography.costs import Cost, cost_of
 from exactgrad.tomography.dataset import Dataset
-from exactgrad.tomography.projection import Field, Model, Projector, Slab
+from exactgrad.tomography.projection import Field, Model, Projector, Scan, Slab
 from exactgrad.tomography.regularisation import Pairs, Regularisation, neighbours
 from exactgrad.tomography.sphere import UnitVectors, angle_gradients, axis_from_angles
 from exactgrad.tomography.tensor import Tensor
@@ -133,7 +133,13 @@ class TomographyProblem:
     # Problems beside this one ---------------------------------------------------------------------------------------
 
     def with_offsets(self, j_offset: Any, k_offset: Any) -> TomographyProblem:
-        """Return the same problem with other offsets, pixels: nothing is compiled or copied for it."""
+        """Return the same problem with other offsets: nothing is compiled or copied for it.
+
+        Parameters
+        ----------
+        j_offset, k_offset : array_like, shape (projections,), or float
+            Pixels.
+        """
         other = copy.copy(self)
         other.data = self.data.with_geometry(self.geometry.with_offsets(j_offset, k_offset))
         other.projector = self.projector.with_geometry(other.geometry)
@@ -147,7 +153,13 @@ class TomographyProblem:
         return other
 
     def with_data(self, data: Dataset) -> TomographyProblem:
-        """Return the problem of other data of the same volume and segments; scale and cost stay."""
+        """Return the problem of other data of the same volume and segments; scale and cost stay.
+
+        Raises
+        ------
+        InputError
+            If the data are of another volume.
+        """
         if data.geometry.volume_shape != self.geometry.volume_shape:
             raise InputError(
                 f"data: volume {data.geometry.volume_shape} where {self.geometry.volume_shape} is reconstructed"
@@ -171,7 +183,15 @@ class TomographyProblem:
         return other
 
     def with_free(self, *names: str, x: np.ndarray | None = None) -> TomographyProblem:
-        """Return the problem whose x holds these fields; the others stay as they are at x, or where they were."""
+        """Return the problem whose x holds the fields of these names; the others stay.
+
+        Parameters
+        ----------
+        *names : str
+            Of the model's fields; none: all of them.
+        x : ndarray, optional
+            A vector of this problem: the other fields stay as they are there, not as they were held before.
+        """
         other = copy.copy(self)
         other._fixed = self._held if x is None else self.rows(x)
         other.free = _free_fields(self.model, names or None)
@@ -385,6 +405,28 @@ class TomographyProblem:
         _, (product,) = self._sum(images, self._pull(rows), 1)
         return self.pull_rows(x, product) + self._penalty_product(x, v, gauss_newton=True)
 
+    def sum_of_slopes(
+        self, rows: np.ndarray, add: Callable[[Scan, np.ndarray, np.ndarray, np.ndarray], None], parts: int
+    ) -> np.ndarray:
+        """Return sums by voxel, shape (parts, V, P), of the cost's slopes and curvatures at `rows`, walked back.
+
+        ``add(scan, slope, bend, sums)`` gets what a kernel's walk back is told, the images of the derivative and of the
+        Gauss-Newton curvature by the density's projection, and the sums to add to.
+        """
+
+        def images(n: int) -> tuple[float, Images]:
+            intensity, weight, through = self.data.projection(n)
+            modelled = self._modelled(rows, n, through)
+            _, slope = self.cost.value_and_slope(modelled, intensity, weight)
+            bend = self.cost.gauss_newton(modelled, intensity, weight)
+            return 0.0, (self._cotangent(through, slope), self._cotangent(through**2, bend))
+
+        def pull(n: int, found: Images, slab: Slab, sums: np.ndarray) -> None:
+            slope, bend = found
+            add(self.projector.scan_back(n, slab), slope, bend, sums)
+
+        return self._sum(images, pull, parts)[1]
+
     def _penalty_product(self, x: np.ndarray, v: np.ndarray, gauss_newton: bool) -> np.ndarray:
         product = np.zeros(self.size)
         parts = zip(self._blocks(x), self._blocks(v), self._blocks(product), strict=True)
@@ -467,6 +509,11 @@ class TomographyProblem:
         """Return what `forward` gives, and the map from dL/d(intensities), (n, J, K, S), to dL/d(each field).
 
         The map's volumes have the names and meanings of `loss_and_gradient`'s.
+
+        Raises
+        ------
+        InputError
+            As `forward`; the map's, if a cotangent is not finite or of another shape than the data.
         """
         rows = self._all_rows(fields)
 

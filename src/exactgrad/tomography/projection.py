@@ -16,17 +16,7 @@ import numpy as np
 
 from exactgrad.tomography import kernel
 from exactgrad.tomography.geometry import Geometry
-
-
-@dataclass(frozen=True)
-class Kernels:
-    """A model's fused kernels, with the signatures of those in `kernel.py`."""
-
-    forward: Callable[..., None]
-    forward_slopes: Callable[..., None]
-    forward_tangent: Callable[..., None]
-    backward: Callable[..., None]
-    backward_tangent: Callable[..., None]
+from exactgrad.tomography.kernel import Kernels
 
 
 @dataclass(frozen=True)
@@ -95,6 +85,7 @@ class Model(Protocol):
 
 
 Slab = tuple[int, int]  # planes of constant x, from and to
+Scan = tuple[np.ndarray, ...]  # q, share, slot, frame, ray of a projection, and for a walk back the slab
 
 
 class Projector:
@@ -203,7 +194,7 @@ class Projector:
         """
         slab = slab or self.whole
         if model.kernels is not None:
-            model.kernels.backward(rows, *self._scan(n), self._place(n, slab), image, gradient)
+            model.kernels.backward(rows, *self.scan_back(n, slab), image, gradient)
             return
         inside, g = self._back_project(n, image, slab)
         for q, share in self._points(n):
@@ -223,16 +214,19 @@ class Projector:
         """Add the change of `backward` when rows and image change."""
         slab = slab or self.whole
         if model.kernels is not None:
-            place = self._place(n, slab)
-            model.kernels.backward_tangent(rows, changes, *self._scan(n), place, image, image_change, gradient)
+            model.kernels.backward_tangent(rows, changes, *self.scan_back(n, slab), image, image_change, gradient)
             return
         (inside, g), (_, dg) = (self._back_project(n, given, slab) for given in (image, image_change))
         for q, share in self._points(n):
             moved = model.density_cotangent_tangent(rows[inside], changes[inside], q, share * g, share * dg)
             gradient[inside] += moved
 
-    def _scan(self, n: int) -> tuple[np.ndarray, ...]:
+    def _scan(self, n: int) -> Scan:
         return self.q[n], self.share, self.slot, self.frames[n], self.rays[n]
+
+    def scan_back(self, n: int, slab: Slab) -> Scan:
+        """Return what a kernel's walk back through a slab is told of projection n."""
+        return *self._scan(n), self._place(n, slab)
 
     def _points(self, n: int) -> list[tuple[np.ndarray, float]]:
         """Return the q vectors of all lanes, shape (lanes, 3), and the weight of each point of the segments."""

@@ -15,7 +15,7 @@ from exactgrad.core.lbfgs import Status
 from exactgrad.core.run_folder import Description, begun, refuse_used, reopened, with_overrides
 from exactgrad.core.solve import Budget, Event, Search, Stage, Stop, ending, interruptible, run
 from exactgrad.errors import InputError
-from exactgrad.tomography import output, run_folder
+from exactgrad.tomography import formats, output, run_folder
 from exactgrad.tomography.dataset import Dataset
 from exactgrad.tomography.problem import TomographyProblem
 from exactgrad.tomography.reconstruct_job import Job
@@ -57,6 +57,8 @@ def reconstruct(
     overrides: dict[str, Any] | None = None,
     threads: int | None = None,
     on_event: Listener = lambda event: None,
+    start: dict[str, Any] | None = None,
+    q: int | str | None = None,
 ) -> dict[str, Any]:
     """Reconstruct A, B and the axis of every voxel of a data file, and write the run folder.
 
@@ -74,6 +76,10 @@ def reconstruct(
         Most threads; results do not depend on it.
     on_event : callable
         Progress, from this thread.
+    start : dict of str to ndarray, optional
+        Where one q starts, as `stages.Plan` takes it, and ``offsets`` (2, n); several q give it to each other.
+    q : int or "all", optional
+        Replaces data.q: which q where the file has several, from 0. Of several, each has its folder in the run folder.
 
     Returns
     -------
@@ -88,14 +94,23 @@ def reconstruct(
     path, folder = Path(path), Path(folder)
     checked, text = read_job({} if job is None else job, Job)
     tables = with_overrides(checked.model_dump(mode="json", exclude_unset=True), "solve", overrides)
+    tables = tables if q is None else {**tables, "data": {"q": q}}
     checked, _ = read_job(tables, Job)
     own_text = text if job is not None and not isinstance(job, dict) else None
     written = [run_folder.JOURNAL, *(f"{name}.png" for name in run_folder.PICTURES)]
     refuse_used(folder, own_text, written)  # before a large file is read
+    if checked.data.may_be_several:
+        from exactgrad.tomography import q_series
+
+        numbers = q_series.chosen(path, checked.data)
+        if len(numbers) > 1:
+            return q_series.reconstruct(path, folder, tables, own_text, numbers, threads, on_event)
+        tables = {**tables, "data": {"q": numbers[0]}}
+        checked, _ = read_job(tables, Job)
     data, warnings = _load(path, checked)
-    description = Description.of("tomography", "reconstruct", tables, path.parent, [path.name], threads)
+    description = Description.of("tomography", "reconstruct", tables, path.parent, formats.files_of(path), threads)
     with begun(folder, description, own_text, written):
-        return _carry_on(data, warnings, folder, description, _bound(description), threads, on_event)
+        return _carry_on(data, warnings, folder, description, _bound(description), threads, on_event, start)
 
 
 def resume(
@@ -103,6 +118,7 @@ def resume(
     threads: int | None = None,
     overrides: dict[str, Any] | None = None,
     on_event: Listener = lambda event: None,
+    start: dict[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Carry an unfinished reconstruction on, bit for bit as if it had not been stopped.
 
@@ -114,6 +130,13 @@ def resume(
         Does not change the result.
     overrides : dict, optional
         max_iterations or max_seconds, to give a run whose budget was used up a larger one.
+    start : dict of str to ndarray, optional
+        Where a run that was stopped before its first fit starts, as of `reconstruct`.
+
+    Returns
+    -------
+    dict
+        The summary, as the run itself would have returned it.
 
     Raises
     ------
@@ -124,8 +147,14 @@ def resume(
     with reopened(folder, "reconstruct") as found:
         description = found.changed("solve", overrides)
         checked, _ = read_job(description.job, Job)
-        data, warnings = _load(_data_path(description), checked)
-        return _carry_on(data, warnings, folder, description, _bound(found), threads or description.threads, on_event)
+        path, threads = _data_path(description), threads or description.threads
+        if checked.data.may_be_several:
+            from exactgrad.tomography import q_series
+
+            numbers = q_series.chosen(path, checked.data)
+            return q_series.carry_on(path, folder, description, numbers, threads, on_event)
+        data, warnings = _load(path, checked)
+        return _carry_on(data, warnings, folder, description, _bound(found), threads, on_event, start)
 
 
 def _bound(description: Description) -> str:
@@ -138,10 +167,9 @@ def _data_path(description: Description) -> Path:
 
 def _load(path: Path, job: Job) -> tuple[Dataset, list[str]]:
     """Return the data of the q that the job names, and what looks wrong in them."""
-    from exactgrad.tomography import formats
     from exactgrad.tomography.info import describe
 
-    q = job.data.q
+    q = job.data.number
     data = formats.one_of(path, formats.read(path), q)
     if not any(float(data.projection(n)[1].sum()) > 0 for n in range(data.geometry.projections)):
         raise InputError(f"{path}: no value has a weight above 0: there is nothing to reconstruct from")
@@ -156,11 +184,15 @@ def _carry_on(
     bound: str,
     threads: int | None,
     on_event: Listener,
+    start: dict[str, Any] | None,
 ) -> dict[str, Any]:
     """Run the fits that are not finished and write what they come to."""
     job, _ = read_job(description.job, Job)
     journal = run_folder.load_journal(folder, bound)
-    plan = Plan(data, job, threads)
+    if start is not None and not journal.arrays:
+        journal.begin(start)
+        run_folder.save_journal(folder, journal, bound)
+    plan = Plan(data, job, threads, journal.start())
     with interruptible() as stop:
         outcome = _fits(plan, journal, folder, bound, threads, stop, on_event)
         how = ending(outcome.status, stop)

@@ -4,15 +4,39 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from exactgrad.tomography.tables import Count, Flag, NotNegative, Positive, Seed, Table, Whole
 
 
 class DataTable(Table):
-    """[data]: which q is reconstructed, from 0, where the file has several."""
+    """[data]: which q is reconstructed where the file has several: one of them, all, or those in a range.
 
-    q: Annotated[Whole, Field(ge=0)] | None = None
+    Several share the geometry, and each is started from its neighbour; the results are in folders q_000, q_001, ...
+    """
+
+    q: Annotated[Whole, Field(ge=0)] | Literal["all"] | None = None
+    q_range: tuple[NotNegative, NotNegative] | None = None
+
+    @model_validator(mode="after")
+    def _one_choice(self) -> DataTable:
+        if self.q is not None and self.q_range is not None:
+            raise ValueError("give q or q_range, not both")
+        if self.q_range is not None and self.q_range[0] > self.q_range[1]:
+            raise ValueError(
+                f"q_range: [{self.q_range[0]:g}, {self.q_range[1]:g}]: a lower and an upper limit are needed"
+            )
+        return self
+
+    @property
+    def number(self) -> int | None:
+        """The one q that is named, from 0, or None."""
+        return self.q if isinstance(self.q, int) else None
+
+    @property
+    def may_be_several(self) -> bool:
+        """Say whether more than one q may be asked for."""
+        return self.q == "all" or self.q_range is not None
 
 
 class ModelTable(Table):

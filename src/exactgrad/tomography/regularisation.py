@@ -65,7 +65,13 @@ class Regularisation:
                 raise InputError(f"regularisation.delta.{name} = {delta}: must be > 0")
 
     def check_names(self, fields: tuple[Field, ...]) -> None:
-        """Raise `InputError` if a field that is named is not one of the model's."""
+        """Check that every name is one of a model's `fields`.
+
+        Raises
+        ------
+        InputError
+            If one is not; the message lists those there are.
+        """
         names = [field.name for field in fields]
         for kind in ("smooth", "delta", "ridge", "positive"):
             for name in getattr(self, kind):
@@ -83,7 +89,24 @@ class Regularisation:
         return bool(smooth or ridge or positive)
 
     def value_and_gradient(self, name: str, f: np.ndarray, direction: bool, pairs: Pairs) -> tuple[float, np.ndarray]:
-        """Return the terms of one field, shape (components, V), and their gradient."""
+        """Return the terms of one field, and their gradient.
+
+        Parameters
+        ----------
+        name : str
+            Of the field.
+        f : ndarray, shape (components, V), float64
+            Its values.
+        direction : bool
+            Whether it is one of axes, so that f and -f are the same.
+        pairs : list of (ndarray, ndarray)
+            Numbers of the voxels that are neighbours, as of `neighbours`.
+
+        Returns
+        -------
+        value : float
+        gradient : ndarray, shape (components, V)
+        """
         smooth, delta, ridge, positive = self.terms(name)
         low = np.minimum(f, 0.0)
         value = 0.5 * ridge * float(np.sum(f * f)) + 0.5 * positive * float(np.sum(low * low))
@@ -99,7 +122,16 @@ class Regularisation:
     def hessian_product(
         self, name: str, f: np.ndarray, v: np.ndarray, direction: bool, pairs: Pairs, gauss_newton: bool = False
     ) -> np.ndarray:
-        """Return the second derivative of the terms times v, or its positive semidefinite part."""
+        """Return the second derivative of the terms times v, shape (components, V).
+
+        Parameters
+        ----------
+        name, f, direction, pairs
+            As of `value_and_gradient`.
+        v : ndarray, shape (components, V)
+        gauss_newton : bool
+            Return the positive semidefinite part instead, as of a least-squares cost.
+        """
         smooth, delta, ridge, positive = self.terms(name)
         out = ridge * v + positive * np.where(f < 0.0, v, 0.0)
         for one, other in pairs if smooth else []:

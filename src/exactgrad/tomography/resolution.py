@@ -15,9 +15,10 @@ from exactgrad.core.solve import Budget, Search, Stage, run
 from exactgrad.tomography import choose_weight, derived
 from exactgrad.tomography.compare import axis_error_deg
 from exactgrad.tomography.problem import TomographyProblem
+from exactgrad.tomography.scaling import steps_of
 from exactgrad.tomography.stages import PATH_TOLERANCE, InUnits, Journal, Plan
 
-ITERATIONS = 80
+ITERATIONS = 40
 SHARP = 1.0
 
 
@@ -84,9 +85,9 @@ def split_half(plan: Plan, journal: Journal, problem: TomographyProblem, x: np.n
         y = half.vector(**start)
         for weight in (10 * plan.weight(journal), plan.weight(journal)):
             half = half.with_regularisation(choose_weight.regularisation_of(plan.job.regularisation, weight, 2 * unit))
-            y = run(
-                [Stage(InUnits(half, unit), ITERATIONS)], Search.begin([y]), Budget(tolerance=PATH_TOLERANCE, memory=12)
-            ).x
+            steps = steps_of(half, y, unit)
+            fit, budget = Stage(InUnits(half, unit, steps), ITERATIONS), Budget(tolerance=PATH_TOLERANCE, memory=12)
+            y = steps * run([fit], Search.begin([y / steps]), budget).x
         found.append(half.fields(y))
     return compare(found[0], found[1], problem.fields(x), problem.mask)
 

@@ -36,7 +36,7 @@ class Scheme:
 
 
 def single_axis(projections: int, span_deg: float = 180.0) -> Scheme:
-    """Return equal steps about one axis without tilt; the 3-D axis of a voxel is ambiguous from such data.
+    """Return equal steps over `span_deg` about one axis; the 3-D axis of a voxel is ambiguous from such data.
 
     Raises
     ------
@@ -125,7 +125,8 @@ def liebi(
 
 
 def liebi_of(projections: int, max_tilt_deg: float = 45.0, tilts: int = 5) -> Scheme:
-    """Return Liebi's scheme with this many projections in all: N0 is a sixth (six parameters a voxel), the rest tilted.
+    """Return Liebi's scheme with this many projections in all: N0 is a sixth (six parameters a voxel), the rest tilted
+    to `tilts` tilts of up to `max_tilt_deg`.
 
     Raises
     ------

@@ -1,8 +1,10 @@
 """The fits of a reconstruction, one after the other; which one is next follows from what the earlier ones found.
 
+place N  coarse offsets from the mean intensities (where alignment is asked for)
 mean     the voxels that no empty ray contradicts; their amplitudes, if they scattered alike in all directions
 tensor   a rank-2 tensor in each -> axis, sign of B, first A and B
-weight N the uniaxial model with falling weights of the regularisation, some pixels held out -> the weight
+weight N the uniaxial model with falling weights of the regularisation, some pixels held out, voxels in the other basin
+         moved on the way -> the weight
 all      the uniaxial model, all data, the chosen weight
 align N  offsets of the projections, then all again (where asked for)
 swap N   all again with voxels in the other basin (see `basin.py`), kept where the data are explained better
@@ -20,17 +22,23 @@ from typing import Any
 
 import numpy as np
 
+from exactgrad.core.parameters import Parameters
 from exactgrad.tomography import alignment, basin, choose_weight, starts
 from exactgrad.tomography.dataset import Dataset
 from exactgrad.tomography.problem import TomographyProblem
 from exactgrad.tomography.reconstruct_job import Job
+from exactgrad.tomography.scaling import steps_of
 from exactgrad.tomography.uniaxial import mean_over_sphere
 
 LINEAR_TOLERANCE = 1e-5  # per iteration, of the fits that only make a start
 PATH_TOLERANCE = 1e-6
-MEAN_ITERATIONS = 40
-TENSOR_ITERATIONS = (15, 80)  # fewest, and most
-TENSOR_WORK = 2e9  # projections x voxels x segments x iterations: the tensor has no fused kernel
+WEIGHT_TOLERANCE = 1e-5
+PLACE_ITERATIONS = 40
+MEAN_ITERATIONS = 10
+TENSOR_ITERATIONS = 25  # more would fit the noise: the axes are best after 15 to 40
+WARM_ITERATIONS = 15  # at least, of a weight that starts from the one before it
+WARM_WORK = 2e9  # projections x voxels x segments x iterations of such a fit
+SWAP_SHARE = 1e-3  # of the voxels: fewer swapped on the way to the weight are the last there
 SWAP_GAIN = 1e-4  # of the loss: a round of swaps that gains less is the last
 
 
@@ -49,6 +57,15 @@ class Journal:
         self.arrays |= {f"{fit}/{name}": np.asarray(values) for name, values in found.items()}
         self.arrays |= {f"{fit}/spent": spent, f"{fit}/history": history}
 
+    def begin(self, start: dict[str, Any]) -> None:
+        """Put in where the reconstruction starts: what `Plan` is given, and ``offsets``."""
+        self.arrays |= {f"start/{name}": np.asarray(values) for name, values in start.items()}
+
+    def start(self) -> dict[str, np.ndarray] | None:
+        """Return what `begin` put in, or None."""
+        found = {name[6:]: values for name, values in self.arrays.items() if name.startswith("start/")}
+        return found or None
+
     def spent(self) -> np.ndarray:
         """Return iterations, evaluations and seconds of all finished fits."""
         return sum((values for name, values in self.arrays.items() if name.endswith("/spent")), np.zeros(3))
@@ -61,26 +78,36 @@ class Journal:
 
 
 class InUnits:
-    """A problem whose loss is counted in a unit, so that tolerances mean the same whatever the data's unit is."""
+    """A problem whose loss is counted in a unit, so that tolerances mean the same whatever the data's unit is.
 
-    def __init__(self, problem: TomographyProblem, unit: float):
-        self.problem, self.unit, self.size = problem, unit, problem.size
-        self.parameters, self.start, self.limit_threads = problem.parameters, problem.start, problem.limit_threads
-        self.off_kink = problem.off_kink
+    Its vector is the problem's over `steps`: a step of one is then about as good for every number.
+    """
+
+    def __init__(self, problem: TomographyProblem, unit: float, steps: np.ndarray | float = 1.0):
+        self.problem, self.unit, self.steps, self.size = problem, unit, steps, problem.size
+        self.limit_threads, self.off_kink = problem.limit_threads, problem.off_kink
+
+    def parameters(self, x: np.ndarray) -> Parameters:
+        """Return what the numbers mean, in the data's units."""
+        return self.problem.parameters(self.steps * x)
+
+    def start(self, seed: int = 0) -> np.ndarray:
+        """Return a starting vector."""
+        return self.problem.start(seed) / self.steps
 
     def value_and_gradient(self, x: np.ndarray) -> tuple[float, np.ndarray]:
         """Return cost and gradient, in units."""
-        value, gradient = self.problem.value_and_gradient(x)
-        return value / self.unit, gradient / self.unit
+        value, gradient = self.problem.value_and_gradient(self.steps * x)
+        return value / self.unit, gradient * (self.steps / self.unit)
 
     def penalty_and_gradient(self, x: np.ndarray) -> tuple[float, np.ndarray]:
         """Return regularisation and gradient, in units."""
-        value, gradient = self.problem.penalty_and_gradient(x)
-        return value / self.unit, gradient / self.unit
+        value, gradient = self.problem.penalty_and_gradient(self.steps * x)
+        return value / self.unit, gradient * (self.steps / self.unit)
 
     def hessian_product(self, x: np.ndarray, v: np.ndarray) -> np.ndarray:
         """Return the second derivative times v, in units."""
-        return self.problem.hessian_product(x, v) / self.unit
+        return self.problem.hessian_product(self.steps * x, self.steps * v) * (self.steps / self.unit)
 
 
 @dataclass(frozen=True)
@@ -122,8 +149,13 @@ class Plan:
 
     def next(self, journal: Journal) -> Fit | None:
         """Return the next fit, or None where the reconstruction is finished."""
+        for turn in range(alignment.PLACINGS if self.job.align.rounds and self.given is None else 0):
+            if not journal.done(f"place {turn + 1}"):
+                return self._place(journal, turn)
+            if float(journal.arrays[f"place {turn + 1}/moved"]) <= alignment.COARSE:
+                break
         if not journal.done("mean"):
-            return self._mean()
+            return self._mean(journal)
         if self.given is None and not journal.done("tensor"):
             return self._tensor(journal)
         if self.given is None and self.job.regularisation.weight == "auto" and "weight" not in journal.arrays:
@@ -184,6 +216,9 @@ class Plan:
         found = Journal(dict(journal.arrays))
         if fit is not None and x is not None:
             found.arrays |= {f"{fit.name}/{key}": value for key, value in fit.keep(x).items()}
+        if "mean/mean" not in found.arrays:
+            first = self._mean(found)
+            found.arrays |= {f"mean/{key}": value for key, value in first.keep(first.x).items()}
         if "weight" not in found.arrays:
             found.arrays["weight"] = np.array(choose_weight.WEIGHTS[0])
         problem, best = self.problem(found), self.best(found)
@@ -194,8 +229,26 @@ class Plan:
 
     # The fits -------------------------------------------------------------------------------------------------------
 
-    def _mean(self) -> Fit:
-        problem = starts.mean_problem(self.whole.with_mask(self._first_mask()))
+    def _place(self, journal: Journal, turn: int) -> Fit:
+        means = alignment.segment_means(self.aligned(journal))
+        whole = TomographyProblem(means, cost=self.job.model.cost, e0=self.job.model.e0, threads=self.threads)
+        problem = starts.mean_problem(whole)
+        told, most = self.data.geometry, self.job.align.most_pixels
+
+        def keep(x: np.ndarray) -> dict[str, np.ndarray]:
+            offsets = alignment.placed(problem, x, told, most)
+            before = np.array([problem.geometry.j_offset, problem.geometry.k_offset])
+            return {"offsets": offsets, "moved": np.array(np.hypot(*(offsets - before)).max())}
+
+        unit = choose_weight.unit_of(problem)
+        return Fit(
+            f"place {turn + 1}", f"offsets {turn + 1}", InUnits(problem, unit), problem.start(0),
+            self._at_most(PLACE_ITERATIONS), LINEAR_TOLERANCE, keep,
+        )  # fmt: skip
+
+    def _mean(self, journal: Journal) -> Fit:
+        whole = self.whole.with_data(self.aligned(journal))
+        problem = starts.mean_problem(whole.with_mask(self._first_mask(whole)))
 
         def keep(x: np.ndarray) -> dict[str, np.ndarray]:
             return {"mean": problem.fields(x)["A"] ** 2, "mask": problem.mask.astype(np.uint8)}
@@ -206,43 +259,54 @@ class Plan:
             LINEAR_TOLERANCE, keep,
         )  # fmt: skip
 
-    def _first_mask(self) -> np.ndarray:
+    def _first_mask(self, whole: TomographyProblem) -> np.ndarray:
         if self.given is not None:
-            return self.given["mask"]
+            return self.given["mask"].astype(bool)
         if not self.job.mask.automatic:
-            return np.ones(self.whole.mask.shape, bool)
-        return starts.hull_of(self.whole, self.job.mask.threshold)
+            return np.ones(whole.mask.shape, bool)
+        return starts.hull_of(whole, self.job.mask.threshold)
 
     def _tensor(self, journal: Journal) -> Fit:
-        train = self._train()[0]
+        train = self._train(journal)[0]
         problem = starts.tensor_problem(train, self.mask(journal), self.whole.scale, self.threads)
         mean = np.maximum(journal.arrays["mean/mean"], 0.0)
         first = np.concatenate([np.repeat(mean[..., None], 3, axis=-1), np.zeros((*mean.shape, 3))], axis=-1)
         unit = self._unit(journal)
-        work = problem.geometry.projections * problem.voxels * problem.geometry.segments
-        iterations = int(np.clip(TENSOR_WORK / work, *TENSOR_ITERATIONS))
         return Fit(
             "tensor", "tensors", InUnits(problem, unit), problem.vector(T=first),
-            self._at_most(iterations), LINEAR_TOLERANCE, lambda x: {"T": problem.fields(x)["T"]},
+            self._at_most(TENSOR_ITERATIONS), LINEAR_TOLERANCE, lambda x: {"T": problem.fields(x)["T"]},
         )  # fmt: skip
 
     def _weight(self, journal: Journal) -> Fit:
         tried = self._tried(journal)
         number = len(tried)
         weight = choose_weight.WEIGHTS[number]
-        train, held = self._train()
+        train, held = self._train(journal)
         problem = self.whole.with_data(train).with_mask(self.mask(journal))
         unit = self._unit(journal)
         problem = problem.with_regularisation(choose_weight.regularisation_of(self.job.regularisation, weight, unit))
         start = journal.arrays[f"weight {number}/x"] if number else problem.vector(**self.first_fields(journal))
+        iterations = self.job.solve.path_iterations
+        if number:
+            work = problem.geometry.projections * problem.voxels * problem.geometry.segments
+            iterations = min(iterations, max(WARM_ITERATIONS, int(WARM_WORK / work)))
+        swapped = 0
+        if number and self._still_swaps(journal, problem.voxels):
+            start, swapped = basin.swapped(problem, start, number) or (start, 0)
 
         def keep(x: np.ndarray) -> dict[str, np.ndarray]:
-            return {"x": x, "held": problem.with_data(held).cost_terms(x)}
+            return {"x": x, "held": problem.with_data(held).cost_terms(x), "swapped": np.array(swapped)}
 
-        return Fit(
-            f"weight {number + 1}", f"weight {weight:.1e}", InUnits(problem, unit), start,
-            self._at_most(self.job.solve.path_iterations), PATH_TOLERANCE, keep,
-        )  # fmt: skip
+        name, title = f"weight {number + 1}", f"weight {weight:.1e}"
+        return _scaled(name, title, problem, unit, start, self._at_most(iterations), WEIGHT_TOLERANCE, keep)
+
+    def _still_swaps(self, journal: Journal, voxels: int) -> bool:
+        """Say whether voxels are offered other basins on the way to the weight: others make up for a trapped one.
+
+        That would look like detail, for which the weight would come out too small.
+        """
+        before = [int(values) for name, values in journal.arrays.items() if name.endswith("/swapped")]
+        return self.job.basin.rounds > 0 and (len(before) < 2 or before[-1] > SWAP_SHARE * voxels)
 
     def after(self, fit: Fit, journal: Journal) -> None:
         """Draw the conclusions of a fit that has just been put into the journal."""
@@ -289,10 +353,8 @@ class Plan:
             counts = np.array([voxels, before / unit, after / unit])
             return {"x": y if after < before else x, "counts": counts}
 
-        return Fit(
-            f"swap {number}", f"other basins, {voxels} voxels", InUnits(problem, unit), changed,
-            self._at_most(self.job.solve.path_iterations), PATH_TOLERANCE, keep,
-        )  # fmt: skip
+        title, iterations = f"other basins, {voxels} voxels", self._at_most(self.job.solve.path_iterations)
+        return _scaled(f"swap {number}", title, problem, unit, changed, iterations, PATH_TOLERANCE, keep)
 
     def _uniaxial(
         self,
@@ -303,11 +365,12 @@ class Plan:
         iterations: int,
         more: dict[str, np.ndarray] | None = None,
     ) -> Fit:
-        unit = choose_weight.unit_of(problem)
-        return Fit(
-            name, title, InUnits(problem, unit), x, iterations, self.job.solve.tolerance,
-            lambda y: {"x": y, **(more or {})}, name == "all",
-        )  # fmt: skip
+        unit, tolerance = choose_weight.unit_of(problem), self.job.solve.tolerance
+
+        def keep(y: np.ndarray) -> dict[str, np.ndarray]:
+            return {"x": y, **(more or {})}
+
+        return _scaled(name, title, problem, unit, x, iterations, tolerance, keep, name == "all")
 
     def first_fields(self, journal: Journal) -> dict[str, np.ndarray]:
         """Return A, B and axis that the uniaxial model starts from."""
@@ -320,11 +383,11 @@ class Plan:
         axis = np.broadcast_to([0.0, 0.0, 1.0], (*mean.shape, 3))
         return {"A": np.sqrt(np.maximum(mean, 0.0) / mean_over_sphere(B)), "B": B, "axis": axis}
 
-    def _train(self) -> tuple[Dataset, Dataset]:
-        table = self.job.regularisation
+    def _train(self, journal: Journal) -> tuple[Dataset, Dataset]:
+        table, data = self.job.regularisation, self.aligned(journal)
         if table.weight != "auto":
-            return self.data, self.data
-        return choose_weight.hold_out(self.data, table.held_out, self.job.solve.seed)
+            return data, data
+        return choose_weight.hold_out(data, table.held_out, self.job.solve.seed)
 
     def _at_most(self, iterations: int) -> int:
         return max(1, min(iterations, self.job.solve.max_iterations))
@@ -337,6 +400,23 @@ class Plan:
         if x is None:
             raise RuntimeError("no fit of all parameters yet")
         return x
+
+
+def _scaled(
+    name: str,
+    title: str,
+    problem: TomographyProblem,
+    unit: float,
+    x: np.ndarray,
+    iterations: int,
+    tolerance: float,
+    keep: Callable[[np.ndarray], dict[str, np.ndarray]],
+    is_final: bool = False,
+) -> Fit:
+    """Return a fit of all parameters, each counted in steps that are good at x."""
+    steps = steps_of(problem, x, unit)
+    scaled = InUnits(problem, unit, steps)
+    return Fit(name, title, scaled, x / steps, iterations, tolerance, lambda y: keep(steps * y), is_final)
 
 
 def problem_value(problem: TomographyProblem, x: np.ndarray) -> tuple[float, float]:

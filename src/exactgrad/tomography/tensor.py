@@ -11,7 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from exactgrad.tomography.projection import Field, Kernels
+from exactgrad.tomography.kernel import Kernels
+from exactgrad.tomography.projection import Field
+from exactgrad.tomography.tensor_kernel import KERNELS
 
 ENTRIES = ((0, 0), (1, 1), (2, 2), (1, 2), (0, 2), (0, 1))  # xx, yy, zz, yz, xz, xy
 
@@ -30,7 +32,7 @@ class Tensor:
     fields: tuple[Field, ...] = (
         Field("T", 6, "intensity/edge", "scattering tensor: xx, yy, zz, yz, xz, xy", scaling=1.0),
     )
-    kernels: Kernels | None = None
+    kernels: Kernels | None = KERNELS
 
     def density(self, rows: np.ndarray, q: np.ndarray) -> np.ndarray:
         """Return q^T T q, shape (V, S)."""

@@ -8,9 +8,8 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-import torch
 
-from exactgrad.core.torch import Pullback, call
+from exactgrad.core.torch import Pullback, call, torch
 from exactgrad.errors import InputError
 from exactgrad.tomography.dataset import Dataset
 from exactgrad.tomography.geometry import Geometry

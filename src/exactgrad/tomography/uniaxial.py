@@ -11,16 +11,10 @@ from typing import Any
 
 import numpy as np
 
-from exactgrad.tomography import kernel, model
-from exactgrad.tomography.projection import Field, Kernels
-
-KERNELS = Kernels(
-    kernel.uniaxial_forward,
-    kernel.uniaxial_forward_slopes,
-    kernel.uniaxial_forward_tangent,
-    kernel.uniaxial_backward,
-    kernel.uniaxial_backward_tangent,
-)
+from exactgrad.tomography import model
+from exactgrad.tomography.kernel import Kernels
+from exactgrad.tomography.projection import Field
+from exactgrad.tomography.uniaxial_kernel import KERNELS
 
 
 @dataclass(frozen=True)

@@ -13,9 +13,10 @@ from functools import cached_property
 import numpy as np
 
 from exactgrad.errors import InputError
-from exactgrad.tomography.projection import Field, Kernels
+from exactgrad.tomography.kernel import Kernels
+from exactgrad.tomography.projection import Field
+from exactgrad.tomography.zonal_kernel import HIGHEST, LEGENDRE, kernels_of
 
-HIGHEST = 12
 LOT = 1024  # voxels
 
 
@@ -27,6 +28,8 @@ class Zonal:
     ----------
     order : int
         Highest degree, even.
+    is_fused : bool
+        False: no fused kernels, the NumPy functions below are what runs.
 
     Examples
     --------
@@ -36,7 +39,7 @@ class Zonal:
 
     order: int = 6
     name: str = "zonal"
-    kernels: Kernels | None = None
+    is_fused: bool = True
 
     def __post_init__(self) -> None:
         if self.order not in range(0, HIGHEST + 1, 2):
@@ -57,12 +60,14 @@ class Zonal:
         )
 
     @cached_property
+    def kernels(self) -> Kernels | None:
+        """The fused kernels."""
+        return kernels_of(self.terms) if self.is_fused else None
+
+    @property
     def _powers(self) -> np.ndarray:
         """P_l(c) = sum_k powers[l/2, k] c^(2k), shape (terms, terms)."""
-        table = np.zeros((self.terms, self.terms))
-        for term in range(self.terms):
-            table[term, : term + 1] = np.polynomial.legendre.leg2poly(np.eye(2 * term + 1)[-1])[::2]
-        return table
+        return LEGENDRE[: self.terms, : self.terms]
 
     def _series(self, a: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Return h = sum_l a_l P_l as a function of y = c^2, shape (V, S), and its two derivatives by y."""

@@ -72,10 +72,10 @@ def read_anomalous(
 ) -> list[Reflections]:
     """Return the amplitudes of a structure at each of some wavelengths, of the same reflections in the same order.
 
-    Parameters are those of `read`, and:
-
     Parameters
     ----------
+    path, d_min_angstrom, k_sol, b_sol_a2
+        As of `read`.
     wavelengths_angstrom : sequence of float
         From 0.1 to 6.
 

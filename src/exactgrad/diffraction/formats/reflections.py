@@ -40,7 +40,10 @@ class Reflections:
     label: str = ""
 
     def structure_factors(self, default: float = 0.0, interpolate: bool = False) -> StructureFactors:
-        """Return the block around all indices, with `default` (electrons) where none is listed; raises as it does."""
+        """Return the block around all indices, with `default` (electrons) where none is listed.
+
+        `interpolate` and what is raised as of `StructureFactors`.
+        """
         return StructureFactors.from_list(self.hkl, self.amplitude, default, interpolate)
 
 

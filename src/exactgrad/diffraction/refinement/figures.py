@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from exactgrad.diffraction.problem import Fitted
+from exactgrad.diffraction.refinement.shown import Compared
 from exactgrad.diffraction.spots import Regions
 from exactgrad.report import style
 
@@ -25,7 +25,7 @@ DECADES = 3.5
 
 
 @style.styled
-def fit_plot(fitted: Fitted, z: np.ndarray, shape: tuple[int, int]) -> Figure:
+def fit_plot(fitted: Compared, z: np.ndarray, shape: tuple[int, int]) -> Figure:
     """Draw recorded photons, model and residual of an image's regions beside each other."""
     from matplotlib.colors import LogNorm
 
@@ -46,7 +46,7 @@ def fit_plot(fitted: Fitted, z: np.ndarray, shape: tuple[int, int]) -> Figure:
 
 
 @style.styled
-def spots_plot(fitted: Sequence[Fitted], z: Sequence[np.ndarray], regions: Sequence[Regions]) -> Figure:
+def spots_plot(fitted: Sequence[Compared], z: Sequence[np.ndarray], regions: Sequence[Regions]) -> Figure:
     """Draw the regions with the most light, a column each: recorded, model, residual."""
     brightest = []
     for image, (one, found) in enumerate(zip(fitted, regions, strict=True)):
@@ -133,7 +133,7 @@ def _rms(z: np.ndarray) -> float:
     return float(np.sqrt((z**2).mean()))
 
 
-def _laid_out(fitted: Fitted, values: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
+def _laid_out(fitted: Compared, values: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
     """Return an image of the compared pixels; not a number elsewhere, which is left blank."""
     image = np.full(shape, np.nan)
     image[fitted.slow, fitted.fast] = values

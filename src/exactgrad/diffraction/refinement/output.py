@@ -16,6 +16,7 @@ from exactgrad.core.run_folder import RESULT, leave
 from exactgrad.diffraction.parameter_table import find
 from exactgrad.diffraction.problem import Fitted
 from exactgrad.diffraction.refinement.search import Found
+from exactgrad.diffraction.refinement.shown import Shown
 from exactgrad.files import write_hdf5
 from exactgrad.kernels.threads import available_threads
 
@@ -108,28 +109,26 @@ def write(
     }
     attributes = {"schema": 1, "system": "diffraction", "version": exactgrad.__version__}
     write_hdf5(folder / RESULT, arrays(result), attributes, overwrite=True)
-    pictures = presentation.figures(result, names) if task.table.figures else {}
-    html = presentation.report_html(result, summary, task.text, pictures)
+    pictures = presentation.figures(shown_of(result), names) if task.table.figures else {}
+    html = presentation.report_html(summary, task.text, pictures)
     leave(folder, summary, pictures, html)
     return summary
+
+
+def shown_of(result: Result) -> Shown:
+    """Return what the figures show."""
+    return Shown.of(result, histories(result.found))
 
 
 def arrays(result: Result) -> dict[str, Any]:
     """Return what ``result.h5`` holds."""
     found, errors = result.found, result.covariance
-    held: dict[str, Any] = {
-        "parameters/names": "\n".join(errors.labels),
+    return shown_of(result).to_arrays() | {
         "parameters/values": found.values,
         "parameters/start": found.start,
         "parameters/esd": errors.esd,
         "parameters/covariance": errors.matrix,
-        "parameters/correlation": errors.correlation,
     }
-    for i, (one, z) in enumerate(zip(result.fitted, result.z, strict=True)):
-        parts = {"slow": one.slow, "fast": one.fast, "recorded": one.recorded, "spots": one.spots}
-        parts |= {"background": one.background, "z": z}
-        held |= {f"images/{i}/{name}": values for name, values in parts.items()}
-    return held | {f"histories/{i}": history for i, history in enumerate(histories(found))}
 
 
 def histories(found: Found) -> list[np.ndarray]:

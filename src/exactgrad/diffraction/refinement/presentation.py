@@ -8,55 +8,55 @@ from typing import Any
 import numpy as np
 
 from exactgrad.diffraction.refinement import figures as draw
-from exactgrad.diffraction.refinement.output import Result, histories
+from exactgrad.diffraction.refinement.shown import Shown
 from exactgrad.report.page import Page
 from exactgrad.report.style import png_bytes
 
 Pictures = dict[str, tuple[str, bytes, str]]
 
 
-def figures(result: Result, names: Sequence[str]) -> Pictures:
+def figures(shown: Shown, names: Sequence[str]) -> Pictures:
     """Return the figures of a refinement: file name to (title, PNG bytes, caption)."""
-    first, shape = result.fitted[0], result.found.problem.exposures[0].observed.photons.shape
+    first, shape = shown.compared[0], shown.regions[0].owner.shape
     of = f" of {names[0]}" if len(names) > 1 else ""
     made = {
         "figure_fit": (
             f"Recorded, model, residual{of}",
-            draw.fit_plot(first, result.z[0], shape),
+            draw.fit_plot(first, shown.z[0], shape),
             "Photons in the compared regions on one logarithmic scale; the residual is (recorded - model)/sigma.",
         ),
         "figure_spots": (
             "The brightest spots",
-            draw.spots_plot(result.fitted, result.z, [one.regions for one in result.found.problem.exposures]),
+            draw.spots_plot(shown.compared, shown.z, shown.regions),
             "Recorded, model and residual of the regions with the most light, of all images.",
         ),
         "figure_convergence": (
             "Convergence",
-            draw.convergence_plot(histories(result.found)),
+            draw.convergence_plot(shown.histories),
             "Loss above the least of each stage, per pixel; a stage begins where the one before ended, in new regions.",
         ),
         "figure_residuals": (
             "Residuals",
-            draw.residuals_plot(np.concatenate(result.z)),
+            draw.residuals_plot(np.concatenate(shown.z)),
             "Of all compared pixels, beside the normal law that they follow where photons are many.",
         ),
     }
-    if len(result.covariance.labels) > 1:
+    if len(shown.labels) > 1:
         made["figure_correlations"] = (
             "Correlations",
-            draw.correlations_plot(result.covariance.correlation, result.covariance.labels),
+            draw.correlations_plot(shown.correlation, shown.labels),
             "Between the refined parameters, from the curvature at the optimum.",
         )
     return {name: (title, png_bytes(fig), caption) for name, (title, fig, caption) in made.items()}
 
 
-def report_html(result: Result, summary: dict[str, Any], text: str, pictures: Pictures) -> str:
+def report_html(summary: dict[str, Any], text: str, pictures: Pictures) -> str:
     """Return the self-contained report page of a refinement."""
-    page = Page("Diffraction refinement", f"{summary['headline']}: {summary['message']}")
+    page = Page("Diffraction refinement", f"{summary['headline']}; {summary['message']}")
     page.numbers(
         [
-            ("Parameters", len(result.covariance.labels), "", "refined"),
-            ("Chi²", round(result.chi2, 4), "", "per compared pixel; 1 if the model is right"),
+            ("Parameters", sum(not row["follows"] for row in summary["parameters"]), "", "refined"),
+            ("Chi²", round(summary["chi2"], 4), "", "per compared pixel; 1 if the model is right"),
             ("Pixels", summary["pixels"], "", f"in regions of {len(summary['images'])} images"),
             ("Iterations", summary["iterations"], "", f"{summary['evaluations']} evaluations"),
             ("Time", summary["seconds"], "s", summary["engine"]),
@@ -93,4 +93,5 @@ def report_html(result: Result, summary: dict[str, Any], text: str, pictures: Pi
         page.text("The beginning", [line])
     page.code("The job", text)
     page.code("The command that repeats it", "exactgrad diffraction refine job.toml --out DIR")
+    page.summary(summary)
     return page.html()

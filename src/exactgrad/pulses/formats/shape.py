@@ -62,7 +62,16 @@ class Format:
 
 @dataclass(frozen=True)
 class Label:
-    """What a file says beside the points; the fields are the arguments of `write_shape`."""
+    """What a file says beside the points; the fields are the arguments of `write_shape`.
+
+    Attributes
+    ----------
+    title, exmode : str
+    rf_max_hz : float
+        Amplitude at 100 %.
+    flip_angle_deg, bandwidth_hz : float or None
+    when : datetime
+    """
 
     title: str
     rf_max_hz: float
@@ -106,7 +115,7 @@ class Content:
 
     @classmethod
     def from_polar(cls, amplitude, phase_rad, **others) -> Content:
-        """Build from amplitude (negative = phase + pi) and phase (rad); one step length unless given `lengths`."""
+        """Build from `amplitude` (negative = phase + pi) and `phase_rad`; `others` are the class's fields."""
         amplitude, phase = np.asarray(amplitude, float), np.asarray(phase_rad, float)
         others.setdefault("lengths", np.ones(amplitude.size))
         return cls(amplitude * np.cos(phase), amplitude * np.sin(phase), **others)

@@ -84,7 +84,7 @@ def augmented_exponential(theta: np.ndarray, control: str) -> tuple[np.ndarray, 
 
 
 def augmented_quaternion(theta: np.ndarray, control: str) -> tuple[np.ndarray, np.ndarray]:
-    """Return Q and its derivative, (w, x, y, z), shape (..., 4), from 4 x 4 exponentials of SU(2) (Eq. 55).
+    """Return Q, (w, x, y, z), and its derivative by a `control`, shape (..., 4), from 4 x 4 exponentials (Eq. 55).
 
     Examples
     --------

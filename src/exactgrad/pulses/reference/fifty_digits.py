@@ -56,6 +56,32 @@ def loss_and_gradient(problem: PulseProblem, x: np.ndarray) -> tuple[float, np.n
         return float(_loss(problem, point)), gradient
 
 
+def slope(problem: PulseProblem, x: np.ndarray, direction: np.ndarray) -> float:
+    """Return the derivative of value + penalties along a direction, rounded from 50 digits.
+
+    Raises
+    ------
+    ImportError
+        If mpmath is not installed.
+
+    Examples
+    --------
+    >>> job = {"pulse": {"duration_us": 10.0, "step_us": 10.0, "controls": "phase"}, "limits": {"peak_hz": 25000.0},
+    ...        "target": {"transfer": ["z", "x"]}, "ensemble": {"offsets_hz": [0.0]}}
+    >>> slope(PulseProblem.from_job(job), np.zeros(1), np.ones(1))
+    -1.0
+    """
+    import mpmath as mp
+
+    with mp.workdps(DIGITS):
+        step = mp.mpf(10) ** STEP_EXPONENT
+        ahead, behind = (
+            _loss(problem, [mp.mpf(float(p)) + h * mp.mpf(float(q)) for p, q in zip(x, direction, strict=True)])
+            for h in (step, -step)
+        )
+        return float((ahead - behind) / (2 * step))
+
+
 def _loss(problem: PulseProblem, x: Sequence[Any]) -> Any:
     import mpmath as mp
 

@@ -58,18 +58,41 @@ def one_of(path: Any, found: Loaded, q: int | None) -> Dataset:
     """
     count = len(found.datasets)
     if q is None and count > 1:
-        raise InputError(f"{path}: holds {count} q: say which one, q = 0 to {count - 1}")
+        raise InputError(f"{path}: holds {count} q: say which one, q = 0 to {count - 1} (reconstruct also takes all)")
     if q is not None and not 0 <= q < count:
         raise InputError(f"{path}: q = {q}: must be from 0 to {count - 1}")
     return found.datasets[q or 0]
 
 
 def load_all(path: Any, memory_bytes: int | None = None) -> tuple[Dataset, ...]:
-    """Read the data sets of every q in a file; parameters and errors as of `load`."""
+    """Read the data sets of every q in a file.
+
+    Parameters
+    ----------
+    path, memory_bytes
+        As of `load`.
+
+    Returns
+    -------
+    tuple of Dataset
+        In the order of the file's q.
+
+    Raises
+    ------
+    InputError
+        As `load`.
+    """
     found = read(path, memory_bytes)
     for text in found.doubts:
         warnings.warn(f"{path}: {text}", DataWarning, stacklevel=2)
     return found.datasets
+
+
+def files_of(path: Path) -> list[str]:
+    """Return the names of all files that a data set is read from, relative to the folder of `path`, which is one."""
+    from exactgrad.tomography.formats import nxazint
+
+    return [path.name, *(nxazint.named_files(path) if nxazint.is_table(path) else [])]
 
 
 def read(path: Any, memory_bytes: int | None = None) -> Loaded:

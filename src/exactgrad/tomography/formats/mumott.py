@@ -38,6 +38,7 @@ from exactgrad.tomography.formats.reading import (
     Stack,
     damage_told,
     frame,
+    looks_backward,
     looks_like_degrees,
     naming,
     volume_shape,
@@ -90,6 +91,7 @@ def read(root: Node, memory_bytes: int, keep: Any = None) -> Loaded:
     warnings = [
         *turns.warnings(),
         looks_like_degrees("detector_angles", angles, _MOST_TURN_RAD),
+        looks_backward(two_theta),
         _dead_text(is_dead),
         _size_text(sizes),
     ]

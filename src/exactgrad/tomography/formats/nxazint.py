@@ -12,8 +12,14 @@ nothing of a scan. What is loaded is therefore the table, CSV or HDF5, one row a
 In CSV, lines before the heading that begin with ``#`` set what belongs to all rows, ``# key = values``: ``file``, and
 mumott's root keys (``volume_shape``, ``inner_axis``, ``outer_axis``, the frame), ``two_theta`` (rad), ``pixel_size``,
 ``length_unit``, and ``q_ranges``, pairs of limits in the unit of the radial axis, ``0.2 0.3, 0.5 0.7``: each pair is
-one q, the mean over the radial bins within. In HDF5 the columns are data sets of one length in a group ``table`` (text
+one q, the mean over the radial bins within; of a radial axis in degrees or radians it is one scattering angle, which
+stands for ``two_theta``. In HDF5 the columns are data sets of one length in a group ``table`` (text
 of fixed length), and the keys are data sets beside it.
+
+Standard errors beside ``I`` (``I_errors``, ``I_sigma`` or ``errors``, of its shape) become weights I/errors^2: the
+counts behind one unit of intensity, with which the square-root and the Poisson cost are -log L. Where I or its error is
+not above 0 (an empty ray), it is the mean of I over that of errors^2 of the segment in this projection. An error that
+is not finite is weight 0.
 
 Places without an image are NaN and get weight 0. The files often hold links and text that our guard refuses in whole
 files; here only the three data sets that are read must be plain, and reached without links.
@@ -24,8 +30,8 @@ from __future__ import annotations
 import contextlib
 import csv
 import io
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +48,7 @@ from exactgrad.tomography.formats.reading import (
     Node,
     Stack,
     damage_told,
+    looks_backward,
     looks_like_degrees,
     naming,
     open_data,
@@ -60,6 +67,7 @@ _SIZES = dict.fromkeys((*_DIRECTIONS, "volume_shape", "inner_axis", "outer_axis"
     "pixel_size": 1,
 }
 _TEXTS = ("file", "length_unit")
+_ERRORS = ("I_errors", "I_sigma", "errors")
 _WHOLE = ("projection", "j", "k", "image")
 _REAL = (
     *("inner_angle", "outer_angle", "inner_angle_deg", "outer_angle_deg"),
@@ -101,7 +109,7 @@ def read(path: Path, memory_bytes: int) -> Loaded:
     RefusedFile
         If a data set is stored outside its file, or claims more than it holds.
     """
-    table = _read_csv(path) if path.suffix.lower() in (".csv", ".txt") else _read_hdf5(path)
+    table = _read_table(path)
     place = _places(table)
     angles, rotation = _turns(table, place)
     count, rows, columns = (int(place[name].max()) + 1 for name in ("projection", "j", "k"))
@@ -109,16 +117,32 @@ def read(path: Path, memory_bytes: int) -> Loaded:
     if shape[0] > MOST_PROJECTIONS or shape[1] * shape[2] > MOST_PIXELS:
         raise FormatError(f"{path}: {shape[0]} projections of {shape[1]} x {shape[2]} pixels: more than is read")
     warnings = [looks_like_degrees(name, values, 2.2 * np.pi) for name, values in angles.items()]
+    warnings.append(looks_backward(table.keys.get("two_theta", np.zeros(1))))
     with contextlib.ExitStack() as opened:
         sources = [_Source(path.parent / name, opened) for name in _file_names(table)]
         _check_axes(sources)
         if table.q_ranges is None and len(sources[0].radius) > 1:
             warnings.append(f"no q_ranges: the mean over all {len(sources[0].radius)} radial bins is taken")
+        without = [source.path.name for source in sources if source.errors is None]
+        if 0 < len(without) < len(sources):
+            warnings.append(
+                f"{len(without)} of {len(sources)} files (first: {without[0]}) have no errors: none are used, every "
+                "weight is 1"
+            )
         with naming(path):
             datasets = _datasets(table, place, rotation, sources, shape, memory_bytes)
         if any(isinstance(data.data, Stack) for data in datasets):
             sources[0].files = opened.pop_all()  # the stacks hold the sources, and with them the files, open
     return Loaded(datasets, "NXazint2d", tuple(text for text in warnings if text), angles)
+
+
+def named_files(path: Path) -> list[str]:
+    """Return the names of the files that a table names, as it does; raises as `read`."""
+    return _file_names(_read_table(path))
+
+
+def _read_table(path: Path) -> Table:
+    return _read_csv(path) if path.suffix.lower() in (".csv", ".txt") else _read_hdf5(path)
 
 
 def _check_axes(sources: list[_Source]) -> None:
@@ -140,9 +164,11 @@ def _datasets(
 ) -> tuple[Dataset, ...]:
     first = sources[0]
     ranges = np.array([[-np.inf, np.inf]]) if table.q_ranges is None else table.q_ranges
-    stacks = [_stack(sources, place, shape, limits) for limits in ranges]
-    in_memory = sum(stack.nbytes for stack in stacks) <= memory_bytes
-    transmission, weights = _transmission(table, place, shape)
+    rows = _Rows(sources, place, shape)
+    stacks = [_stack(rows, limits) for limits in ranges]
+    transmission, is_dead = _transmission(table, place, shape)
+    weights = [_weights(rows, limits, is_dead) for limits in ranges]
+    in_memory = sum(part.nbytes for part in (*stacks, *weights) if part is not None) <= memory_bytes
     pixel = table.keys.get("pixel_size")
     directions: dict[str, Any] = {name: table.keys[name] for name in _DIRECTIONS if name in table.keys}
     geometry = Geometry(
@@ -155,19 +181,21 @@ def _datasets(
         two_theta=float(table.keys.get("two_theta", np.zeros(1))[0]),
         **directions,
     )
+    angle = None if "two_theta" in table.keys else radians_of(first.radial_unit)
+    centres = [first.mean_radius(limits) for limits in ranges]
     return tuple(
         Dataset(
-            geometry,
+            geometry if angle is None else replace(geometry, two_theta=angle * (centre or 0.0)),
             stack.whole() if in_memory else stack,
-            weights,
+            weight.whole() if in_memory and isinstance(weight, Stack) else weight,
             transmission,
-            q=first.mean_radius(limits),
-            q_unit=first.radial_unit,
+            q=centre if radians_of(first.radial_unit) is None else None,
+            q_unit=first.radial_unit if radians_of(first.radial_unit) is None else "",
             pixel_size=None if pixel is None else float(pixel[0]),
             length_unit=table.texts.get("length_unit", ""),
             name=table.path.stem,
         )
-        for limits, stack in zip(ranges, stacks, strict=True)
+        for centre, stack, weight in zip(centres, stacks, weights, strict=True)
     )
 
 
@@ -359,16 +387,17 @@ def _per_projection(
 
 def _transmission(
     table: Table, place: dict[str, np.ndarray], shape: tuple[int, ...]
-) -> tuple[np.ndarray | None, np.ndarray | None]:
+) -> tuple[np.ndarray | None, np.ndarray]:
+    """Return the transmission, 1 where it is not a positive number, and where that is."""
+    values, is_dead = np.ones(shape), np.zeros(shape, bool)
     column = table.columns.get("transmission")
     if column is None:
-        return None, None
-    values, is_dead = np.ones(shape), np.zeros(shape, bool)
+        return None, is_dead
     bad = ~(np.isfinite(column) & (column > 0))
     at = tuple(place[name] for name in ("projection", "j", "k"))
     values[at] = np.where(bad, 1.0, column)
     is_dead[at] = bad
-    return values, np.where(is_dead, 0.0, 1.0)[..., None].astype(np.float32) if is_dead.any() else None
+    return values, is_dead
 
 
 def _volume(table: Table, shape: tuple[int, ...]) -> tuple[int, int, int]:
@@ -378,6 +407,19 @@ def _volume(table: Table, shape: tuple[int, ...]) -> tuple[int, int, int]:
     if np.any(given != np.rint(given)) or np.any(given < 1):
         raise InputError(f"volume_shape = {given.tolist()}: three whole numbers are needed")
     return (int(given[0]), int(given[1]), int(given[2]))
+
+
+def radians_of(unit: str) -> float | None:
+    """Return what one of this unit is in radians, or None if it is no angle.
+
+    Examples
+    --------
+    >>> radians_of("rad"), radians_of("1/nm")
+    (1.0, None)
+    """
+    if unit.lower().startswith("deg"):
+        return float(np.pi / 180)
+    return 1.0 if unit.lower().startswith("rad") else None
 
 
 class _Source:
@@ -396,6 +438,12 @@ class _Source:
         wanted = (len(self.azimuth), len(self.radius))
         if self.intensity.dtype.kind not in "iuf" or self.intensity.shape[-2:] != wanted:
             raise FormatError(f"{path}: I: numbers of shape (image, {wanted[0]}, {wanted[1]}) are needed")
+        self.errors = node.find(*(name for name in _ERRORS if _no_link(node, name) is not None))
+        if self.errors is not None and (
+            self.errors.dtype.kind not in "iuf" or self.errors.shape != self.intensity.shape
+        ):
+            name = self.errors.name.rsplit("/", 1)[1]
+            raise FormatError(f"{path}: {name}: numbers of shape {self.intensity.shape}, that of I, are needed")
 
     def _find(self, root: Node) -> Node:
         for node in _groups(root):
@@ -405,12 +453,13 @@ class _Source:
         raise FormatError(f"{self.path}: no NXazint2d data (I of three axes, azimuthal_axis, radial_axis in one group)")
 
     def _azimuth_unit(self, node: Node) -> float:
-        unit = node.unit("azimuthal_axis").lower()
-        if unit.startswith("deg"):
-            return float(np.pi / 180)
-        if unit.startswith("rad"):
-            return 1.0
-        raise FormatError(f"{self.path}: {node.prefix}azimuthal_axis: units {unit!r}: degrees or radians are needed")
+        unit = node.unit("azimuthal_axis")
+        found = radians_of(unit)
+        if found is None:
+            raise FormatError(
+                f"{self.path}: {node.prefix}azimuthal_axis: units {unit!r}: degrees or radians are needed"
+            )
+        return found
 
     def within(self, limits: np.ndarray) -> slice:
         """Return the radial bins between two limits."""
@@ -429,13 +478,26 @@ class _Source:
 
     def image(self, number: int, bins: slice) -> np.ndarray:
         """Return one image's mean over radial bins, shape (azimuth,); NaN where no bin has a value."""
+        values, known, count = self._bins(number, bins)
+        return np.where(count > 0, np.where(known, values, 0.0).sum(axis=-1) / np.maximum(count, 1), np.nan)
+
+    def variance(self, number: int, bins: slice) -> np.ndarray:
+        """Return the variance of `image`, shape (azimuth,), from the errors of the bins that have a value."""
+        _, known, count = self._bins(number, bins)
+        with damage_told(self.path):
+            errors = np.asarray(self.errors[number, :, bins], np.float64)
+        with np.errstate(over="ignore"):
+            total = np.where(known, errors, 0.0) ** 2
+        return np.where(count > 0, total.sum(axis=-1) / np.maximum(count, 1) ** 2, np.nan)
+
+    def _bins(self, number: int, bins: slice) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Return the values of an image's bins (azimuth, bin), which are known, and how many (azimuth,)."""
         if number >= self.intensity.shape[0]:
             raise FormatError(f"{self.path}: image {number}: the file has {self.intensity.shape[0]}")
         with damage_told(self.path):
             values = np.asarray(self.intensity[number, :, bins], np.float64)
         known = np.isfinite(values)
-        count = known.sum(axis=-1)
-        return np.where(count > 0, np.where(known, values, 0.0).sum(axis=-1) / np.maximum(count, 1), np.nan)
+        return values, known, known.sum(axis=-1)
 
 
 def _groups(root: Node) -> Iterator[Node]:
@@ -468,17 +530,57 @@ def _no_link(node: Node, name: str) -> Any:
     return node.group[name]
 
 
-def _stack(sources: list[_Source], place: dict[str, np.ndarray], shape: tuple[int, ...], limits: np.ndarray) -> Stack:
-    bins = [source.within(limits) for source in sources]
-    order = np.argsort(place["projection"], kind="stable")
-    starts = np.searchsorted(place["projection"][order], np.arange(shape[0] + 1))
-    segments = len(sources[0].azimuth)
+class _Rows:
+    """The rows of a table by projection: which image of which file lies where."""
 
-    def one(i: int) -> np.ndarray:
-        values = np.full((*shape[1:], segments), np.nan, np.float32)
-        for row in order[starts[i] : starts[i + 1]]:
-            number = place["file"][row]
-            values[place["j"][row], place["k"][row]] = sources[number].image(int(place["image"][row]), bins[number])
+    def __init__(self, sources: list[_Source], place: dict[str, np.ndarray], shape: tuple[int, ...]):
+        self.sources, self.place = sources, place
+        self.shape = (*shape, len(sources[0].azimuth))
+        self._order = np.argsort(place["projection"], kind="stable")
+        self._starts = np.searchsorted(place["projection"][self._order], np.arange(shape[0] + 1))
+
+    def projection(self, i: int, read: Callable[[_Source, int, slice], np.ndarray], bins: list[slice]) -> np.ndarray:
+        """Return what `read` gives of each image of a projection, shape (j, k, azimuth), NaN where there is none.
+
+        `bins` are the radial bins of each source.
+        """
+        values = np.full(self.shape[1:], np.nan)
+        for row in self._order[self._starts[i] : self._starts[i + 1]]:
+            number, image = self.place["file"][row], int(self.place["image"][row])
+            values[self.place["j"][row], self.place["k"][row]] = read(self.sources[number], image, bins[number])
         return values
 
-    return Stack(one, (*shape, segments), np.float32, sources)
+
+def _stack(rows: _Rows, limits: np.ndarray) -> Stack:
+    bins = [source.within(limits) for source in rows.sources]
+    return Stack(lambda i: rows.projection(i, _Source.image, bins).astype(np.float32), rows.shape, np.float32, rows)
+
+
+def _weights(rows: _Rows, limits: np.ndarray, is_dead: np.ndarray) -> Stack | np.ndarray | None:
+    """Return I/errors^2 where all files have errors, else 1; 0 where the transmission is dead."""
+    if any(source.errors is None for source in rows.sources):
+        return np.where(is_dead, 0.0, 1.0)[..., None].astype(np.float32) if is_dead.any() else None
+    bins = [source.within(limits) for source in rows.sources]
+
+    def one(i: int) -> np.ndarray:
+        mean, variance = (rows.projection(i, read, bins) for read in (_Source.image, _Source.variance))
+        return np.where(is_dead[i][..., None], 0.0, counts_by_intensity(mean, variance)).astype(np.float32)
+
+    return Stack(one, rows.shape, np.float32, rows)
+
+
+def counts_by_intensity(mean: np.ndarray, variance: np.ndarray) -> np.ndarray:
+    """Return mean/variance; where one is not above 0, that of the sums over all pixels of the segment (last axis).
+
+    0 where one of them is not finite; 1 where a whole segment has no variance.
+
+    Examples
+    --------
+    >>> counts_by_intensity(np.array([[2.0], [0.0], [np.nan]]), np.array([[0.5], [0.0], [1.0]])).ravel().tolist()
+    [4.0, 4.0, 0.0]
+    """
+    known = np.isfinite(mean) & np.isfinite(variance)
+    sharp = known & (mean > 0) & (variance > 0)
+    above, below = (np.where(known, part, 0.0).reshape(-1, part.shape[-1]).sum(axis=0) for part in (mean, variance))
+    common = np.divide(above, below, out=np.ones_like(above), where=(above > 0) & (below > 0))
+    return np.where(sharp, np.divide(mean, variance, out=np.ones_like(mean), where=sharp), np.where(known, common, 0.0))

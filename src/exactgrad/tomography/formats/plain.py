@@ -43,6 +43,7 @@ from exactgrad.tomography.formats.reading import (
     Stack,
     damage_told,
     frame,
+    looks_backward,
     looks_like_degrees,
     naming,
     volume_shape,
@@ -89,6 +90,7 @@ def read(root: Node, memory_bytes: int, keep: Any = None) -> Loaded:
     several = intensity.shape[0] if intensity.ndim == 5 else 1
     two_theta, q = (_one_each(root, name, several) for name in ("two_theta", "q"))
     stacks = [_data(path, intensity, t if intensity.ndim == 5 else None, keep) for t in range(several)]
+    warnings.append("" if two_theta is None else looks_backward(two_theta))
     in_memory = sum(part.nbytes for part in stacks) + (0 if weights is None else weights.nbytes) <= memory_bytes
     if in_memory and weights is not None:
         weights = weights.whole()

@@ -26,6 +26,7 @@ MOST_VOXELS = 1 << 31
 MOST_ENTRIES = 3 << 31  # of one read: three numbers a voxel
 UNIT_LIMIT = 64  # characters
 
+MOST_TWO_THETA_RAD = 1.2
 DEGREES_QUESTION = "are these degrees?"
 
 Shape = tuple[int | None, ...]
@@ -332,6 +333,23 @@ def looks_like_degrees(name: str, values: np.ndarray, most_rad: float) -> str:
         return ""
     low, high = float(np.min(values)), float(np.max(values))
     return f"{name} runs from {low:g} to {high:g}, beyond any turn in radians (2 pi = 6.28): {DEGREES_QUESTION}"
+
+
+def looks_backward(two_theta: np.ndarray) -> str:
+    """Return a warning if a scattering angle, rad, is beyond any detector behind the sample; else nothing.
+
+    Examples
+    --------
+    >>> looks_backward(np.array([0.05, 2.0]))
+    'two_theta = 2 rad is 115 degrees, where no detector behind the sample is: are these degrees?'
+    """
+    most = float(np.max(two_theta, initial=0.0))
+    if most <= MOST_TWO_THETA_RAD:
+        return ""
+    return (
+        f"two_theta = {most:g} rad is {np.rad2deg(most):.0f} degrees, where no detector behind the sample is: "
+        f"{DEGREES_QUESTION}"
+    )
 
 
 @contextlib.contextmanager

@@ -104,7 +104,10 @@ def read(path: Path) -> Volume:
     """
     path = Path(path)
     if path.is_dir():
+        several = sorted(found.parent.name for found in path.glob(f"q_*/{NAME}"))
         path = path / NAME
+        if several and not path.exists():
+            raise InputError(f"{path.parent}: holds several q: name the folder of one, {several[0]} to {several[-1]}")
     if not path.exists():
         raise InputError(f"{path}: no such file; a run folder with {NAME}, or such a file, is needed")
     with open_data(path) as root, damage_told(path):

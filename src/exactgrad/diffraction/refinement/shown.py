@@ -1,0 +1,103 @@
+"""What a refinement's figures show: of the run itself, or as `result.h5` holds it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from exactgrad.diffraction.spots import Regions
+
+if TYPE_CHECKING:
+    from exactgrad.diffraction.refinement.output import Result
+
+PIXELS = ("slow", "fast", "recorded", "spots", "background")
+
+
+@dataclass(frozen=True)
+class Compared:
+    """The compared pixels of an image.
+
+    Attributes
+    ----------
+    slow, fast : ndarray of int, shape (n,)
+    recorded, spots, background : ndarray, shape (n,)
+        Photons; the model is spots + background.
+    """
+
+    slow: np.ndarray
+    fast: np.ndarray
+    recorded: np.ndarray
+    spots: np.ndarray
+    background: np.ndarray
+
+
+@dataclass(frozen=True)
+class Shown:
+    """All that the figures need.
+
+    Attributes
+    ----------
+    compared, z, regions : sequences, one entry an image
+        Pixels, (recorded - model)/sigma there, and boxes (whose owners are told of the compared pixels only).
+    labels : sequence of str
+    correlation : ndarray, shape (size, size)
+    histories : sequence of ndarray
+    """
+
+    compared: Sequence[Compared]
+    z: Sequence[np.ndarray]
+    regions: Sequence[Regions]
+    labels: Sequence[str]
+    correlation: np.ndarray
+    histories: Sequence[np.ndarray]
+
+    @classmethod
+    def of(cls, result: Result, histories: Sequence[np.ndarray]) -> Shown:
+        """Return what is shown of a refinement."""
+        compared = [Compared(*(getattr(one, name) for name in PIXELS)) for one in result.fitted]
+        regions = [seen.regions for seen in result.found.problem.exposures]
+        errors = result.covariance
+        return cls(compared, result.z, regions, errors.labels, errors.correlation, histories)
+
+    def to_arrays(self) -> dict[str, Any]:
+        """Return it as named arrays.
+
+        Examples
+        --------
+        >>> seen = Compared(*np.ones((5, 2), int))
+        >>> regions = Regions(np.array([[0, 2, 0, 2]]), np.zeros((3, 3), np.int32))
+        >>> one = Shown([seen], [np.zeros(2)], [regions], ["cell_a"], np.eye(1), [np.ones(4)])
+        >>> again = Shown.from_arrays(one.to_arrays())
+        >>> again.labels, again.regions[0].owner.tolist()
+        (['cell_a'], [[-1, -1, -1], [-1, 0, -1], [-1, -1, -1]])
+        """
+        held: dict[str, Any] = {"parameters/names": "\n".join(self.labels), "parameters/correlation": self.correlation}
+        for i, (one, z, regions) in enumerate(zip(self.compared, self.z, self.regions, strict=True)):
+            parts = {name: getattr(one, name) for name in PIXELS} | {"z": z, "boxes": regions.boxes}
+            parts |= {"region": regions.owner[one.slow, one.fast], "shape": np.array(regions.owner.shape)}
+            held |= {f"images/{i}/{name}": values for name, values in parts.items()}
+        return held | {f"histories/{i}": history for i, history in enumerate(self.histories)}
+
+    @classmethod
+    def from_arrays(cls, arrays: Mapping[str, Any]) -> Shown:
+        """Return what `to_arrays` described; raises `KeyError`, `TypeError` or `ValueError` if it did not."""
+        names = arrays["parameters/names"]
+        count = sum(name.endswith("/slow") for name in arrays)
+        compared, regions = [], []
+        for i in range(count):
+            one = {name: np.asarray(arrays[f"images/{i}/{name}"]) for name in (*PIXELS, "region", "boxes", "shape")}
+            compared.append(Compared(*(one[name] for name in PIXELS)))
+            owner = np.full(tuple(one["shape"].tolist()), -1, dtype=np.int32)
+            owner[one["slow"], one["fast"]] = one["region"]
+            regions.append(Regions(one["boxes"], owner))
+        return cls(
+            compared,
+            [np.asarray(arrays[f"images/{i}/z"]) for i in range(count)],
+            regions,
+            (names if isinstance(names, str) else bytes(names).decode()).splitlines(),
+            np.asarray(arrays["parameters/correlation"]),
+            [np.asarray(arrays[f"histories/{i}"]) for i in range(sum(n.startswith("histories/") for n in arrays))],
+        )
