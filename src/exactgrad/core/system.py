@@ -41,7 +41,7 @@ class System:
         Import paths of ``(parameter: str, job: Path | None) -> core.trace.Trace`` and of ``() -> tuple[str, ...]``, the
         names of all parameters that can be traced.
     jobs : tuple of str
-        Import paths of the models (pydantic) of its job files; by their tables a job is told from other systems' jobs.
+        Import paths of its job files' models (`core.job_file.Table`); their tables tell its jobs from other systems'.
     verify_job : str
         Import path of ``(job: Path, cases: int, seed: int) -> core.verify.Verified``: a user's own problem, by its job
         file or its run folder.
@@ -73,8 +73,7 @@ class System:
 
     def job_tables(self) -> list[set[str]]:
         """Return the names of the tables of each kind of its job files."""
-        models = [_imported(path).model_fields for path in self.jobs]
-        return [{field.alias or name for name, field in fields.items()} for fields in models]
+        return [set(_imported(path).key_names()) for path in self.jobs]
 
 
 def _imported(path: str) -> Any:
