@@ -20,7 +20,7 @@ import numpy as np
 from exactgrad.diffraction import derivative
 from exactgrad.diffraction.configurations import Configuration, drawn
 from exactgrad.diffraction.numbers import tangents_of
-from exactgrad.diffraction.parameter_table import find
+from exactgrad.diffraction.parameters.table import find
 from exactgrad.diffraction.reference import Reference
 from exactgrad.diffraction.verification import smallest
 from exactgrad.report.console import say, table

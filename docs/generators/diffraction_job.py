@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 
 from exactgrad.diffraction.job import TABLES, Job
-from exactgrad.diffraction.parameter_entry import Entry
-from exactgrad.diffraction.parameter_table import NAMES
+from exactgrad.diffraction.parameters.entry import Entry
+from exactgrad.diffraction.parameters.table import NAMES
 from exactgrad.diffraction.refine_job import RefineTable
 from exactgrad.diffraction.refinement.plan import GROUPS
 from generators import job_page

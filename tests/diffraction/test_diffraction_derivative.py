@@ -102,6 +102,24 @@ def test_reverse_is_the_transpose_of_forward(name):
 
 
 @pytest.mark.parametrize("name", ALL)
+def test_the_crystals_derivatives_are_the_same_alone(name):
+    """Without those of detector and beam; what they move then cannot be asked for."""
+    scene = ALL[name]
+    weight = np.random.default_rng(3).normal(size=scene.detector.shape)
+    image, every = derivative.pull(scene, weight, with_table=True)
+    same, bars = derivative.pull(scene, weight, with_table=True, with_rays=False)
+    np.testing.assert_allclose(same, image, rtol=1e-13, atol=1e-13 * image.max())
+    for part in ("lattices", "cells", "metric", "table", "default", "photons"):
+        found, wanted = getattr(bars, part), getattr(every, part)
+        np.testing.assert_allclose(found, wanted, rtol=1e-12, atol=1e-13 * np.abs(wanted).max(initial=0.0))
+    assert bars.g.size == bars.sources.size == 0
+    of_crystal = tangents_of(scene, movements(scene)[:1])
+    np.testing.assert_allclose(bars.along(of_crystal), every.along(of_crystal), rtol=1e-11)
+    with pytest.raises(ValueError, match="mismatch"):
+        bars.along(tangents_of(scene, [Movement(origin=np.ones(3))]))
+
+
+@pytest.mark.parametrize("name", ALL)
 def test_forward_against_differences_of_the_fused_image(name):
     """Pixel by pixel, since each has its own largest step before its nearest reflection changes."""
     scene = replace(ALL[name], d_min_m=0.0)

@@ -9,13 +9,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from exactgrad.diffraction import Settings, parameter_table
+from exactgrad.diffraction import Settings
 from exactgrad.diffraction.assemble import settings_of
 from exactgrad.diffraction.crystal import Crystal, misset_matrix, random_orientation, reciprocal_of
 from exactgrad.diffraction.geometry import CONVENTIONS
 from exactgrad.diffraction.mosaic import Mosaic, gaussian_vectors
 from exactgrad.diffraction.options import parse, read
-from exactgrad.diffraction.settings_crystal import CrystalSettings, cell_and_setting
+from exactgrad.diffraction.parameters import table as parameter_table
+from exactgrad.diffraction.settings.crystal import CrystalSettings, cell_and_setting
 from exactgrad.errors import InputError
 from exactgrad.rotations import logarithm, maps
 

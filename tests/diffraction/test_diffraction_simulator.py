@@ -6,8 +6,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from exactgrad.diffraction import Simulator, parameter_table
+from exactgrad.diffraction import Simulator
 from exactgrad.diffraction.options import parse
+from exactgrad.diffraction.parameters import table as parameter_table
 from exactgrad.diffraction.render import image
 from exactgrad.errors import InputError
 

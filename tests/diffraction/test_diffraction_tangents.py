@@ -12,12 +12,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from exactgrad.diffraction import tangents_beam, tangents_crystal, tangents_detector
 from exactgrad.diffraction.assemble import settings_of
 from exactgrad.diffraction.crystal import Crystal
 from exactgrad.diffraction.mosaic import Mosaic
 from exactgrad.diffraction.movement import NAMES
 from exactgrad.diffraction.options import read
+from exactgrad.diffraction.tangents import beam as tangents_beam
+from exactgrad.diffraction.tangents import crystal as tangents_crystal
+from exactgrad.diffraction.tangents import detector as tangents_detector
 from exactgrad.errors import InputError
 
 INPUTS = Path(__file__).parents[1] / "data" / "golden_diffraction" / "inputs"

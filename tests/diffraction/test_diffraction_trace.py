@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from exactgrad.core.verify import best_central_difference
-from exactgrad.diffraction import configurations, parameter_table, render, trace, trace_stages
+from exactgrad.diffraction import configurations, render, trace, trace_stages
+from exactgrad.diffraction.parameters import table as parameter_table
 from exactgrad.diffraction.simulator import Simulator
 from exactgrad.errors import InputError
 

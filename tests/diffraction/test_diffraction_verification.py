@@ -6,13 +6,15 @@ import numpy as np
 import pytest
 
 from exactgrad.core.system import get_system
-from exactgrad.diffraction import model, parameter_table, tangents_crystal, verification
+from exactgrad.diffraction import model, verification
 from exactgrad.diffraction.configurations import SINGULAR, SYSTEMATIC, Configuration, drawn, light, singular
 from exactgrad.diffraction.crystal import SHAPES
 from exactgrad.diffraction.mosaic import Mosaic
-from exactgrad.diffraction.parameter_table import find, names
+from exactgrad.diffraction.parameters import table as parameter_table
+from exactgrad.diffraction.parameters.table import find, names
 from exactgrad.diffraction.reference import ComplexStep, FiftyDigits, Reference, moves_of
 from exactgrad.diffraction.simulator import Simulator
+from exactgrad.diffraction.tangents import crystal as tangents_crystal
 from exactgrad.errors import InputError
 from exactgrad.rotations import maps
 

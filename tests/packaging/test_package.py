@@ -158,3 +158,22 @@ def test_the_small_extras_work_together(scripts, place, wheel):
     assert (place / "p.seq").stat().st_size > 0
     told = run(scripts / "exactgrad", "--version", cwd=place)
     assert "torch not installed" in told and "hdf5plugin not installed" not in told
+
+
+GRADIENT = """
+import torch
+from exactgrad.diffraction import Simulator
+from exactgrad.diffraction.torch import DiffractionImage
+words = "-cell 50 60 70 90 90 90 -N 3 -default_F 9 -detpixels 4 -pixel 4 -oversample 1 -misset 1 2 3"
+module = DiffractionImage(Simulator.from_nanobragg(words), free=["cell_a"])
+module().sum().backward()
+gradient = module.cell_a.grad.item()
+assert gradient != 0.0 and gradient == gradient
+"""
+
+
+def test_all_extras_work_together(scripts, place, wheel):
+    options = ("-q", "--disable-pip-version-check")
+    run(scripts / "python", "-m", "pip", "install", *options, f"{wheel}[pulseq,eiger,torch]", cwd=place)
+    run(scripts / "python", "-c", GRADIENT, cwd=place)
+    assert "not installed" not in run(scripts / "exactgrad", "--version", cwd=place)

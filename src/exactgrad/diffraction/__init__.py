@@ -26,7 +26,7 @@ SYSTEM = System(
     jobs=("exactgrad.diffraction.job:Job",),
     verify_job="exactgrad.diffraction.verify_job:checks",
     report="exactgrad.diffraction.redraw:redraw",
-    parameters="exactgrad.diffraction.parameter_table:names",
+    parameters="exactgrad.diffraction.parameters.table:names",
 )
 
 _PUBLIC = {

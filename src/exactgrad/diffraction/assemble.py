@@ -21,8 +21,8 @@ from exactgrad.diffraction.mosaic import Mosaic
 from exactgrad.diffraction.options import Given
 from exactgrad.diffraction.scene import FACTORS, Scene
 from exactgrad.diffraction.settings import Settings
-from exactgrad.diffraction.settings_beam import BeamSettings
-from exactgrad.diffraction.settings_crystal import CrystalSettings, cell_and_setting
+from exactgrad.diffraction.settings.beam import BeamSettings
+from exactgrad.diffraction.settings.crystal import CrystalSettings, cell_and_setting
 from exactgrad.diffraction.structure_factors import StructureFactors
 from exactgrad.errors import FormatError, InputError, require_range
 from exactgrad.files import read_text

@@ -14,7 +14,7 @@ from exactgrad.diffraction.formats import smv
 from exactgrad.diffraction.formats.smv import SmvImage
 from exactgrad.diffraction.geometry import CONVENTIONS, Convention, Placement
 from exactgrad.diffraction.options import Given
-from exactgrad.diffraction.settings_detector import DetectorSettings
+from exactgrad.diffraction.settings.detector import DetectorSettings
 from exactgrad.errors import InputError, require_range
 
 VECTORS = {

@@ -14,7 +14,7 @@ import numpy as np
 
 from exactgrad.diffraction.crystal import METRICS, SHAPES, random_orientation
 from exactgrad.diffraction.mosaic import Mosaic
-from exactgrad.diffraction.parameter_table import names
+from exactgrad.diffraction.parameters.table import names
 from exactgrad.diffraction.settings import Settings
 from exactgrad.diffraction.structure_factors import StructureFactors
 from exactgrad.errors import InputError

@@ -251,8 +251,19 @@ def slopes(lane, width, m, shape, cells, form, table, lowest, sides, default, in
 
 
 @inlined
+def add_spots(lane, width):
+    """Add a lattice's part to the sum, F^2 L^2, and make half its derivative by off of the spot's."""
+    for i in range(width):
+        ff = lane[F + i] * lane[F + i]
+        lane[E1 + i] *= ff
+        lane[E2 + i] *= ff
+        lane[E3 + i] *= ff
+        lane[TOTAL + i] += ff * lane[SPOT + i]
+
+
+@inlined
 def add_slopes(lane, width, m):
-    """Add a lattice's part to the sums: F^2 L^2, and half its derivative by q."""
+    """The same, and half its derivative by q."""
     for i in range(width):
         ff = lane[F + i] * lane[F + i]
         e1, e2, e3 = ff * lane[E1 + i], ff * lane[E2 + i], ff * lane[E3 + i]
@@ -635,6 +646,19 @@ def found_reverse(lane, width, g, source, number, by_g):
     return found
 
 
+@inlined
+def sample_reverse(lane, width, g, numbers, layer, sub_fast, sub_slow, by_g):
+    """Add the derivative by where the detector is, of the directions and factors of one sample's rays."""
+    if g[CAPTURES] > 0.0:
+        capture_slopes(lane, width, g, layer)
+    else:
+        captures_all(lane, width)
+    if g[CURVED] > 0.0:
+        curved_rays_reverse(lane, width, g, numbers, layer, sub_fast, sub_slow, by_g)
+    else:
+        rays_reverse(lane, width, g, numbers, layer, sub_fast, sub_slow, by_g)
+
+
 BARS = "float64[::1], float64[:, ::1], float64[:, ::1], float64[::1], float64[::1], float64[::1], float64[::1]"
 
 
@@ -649,10 +673,10 @@ def reverse(
     """Make the image and add the derivative of sum(weight x mean) by every number.
 
     weight (n,): of each pixel. `slow` ... `mean`: as `kernel.detector_image`. by_g (GEOMETRY,), by_sources (S, 2) for
-    1/wavelength and share, by_lattices (M, 9), by_n (3,), by_form (6,) for B B', by_table as `table`, or of no
-    size if not wanted, by_default (1,): added to.
+    1/wavelength and share, by_lattices (M, 9), by_n (3,), by_form (6,) for B B', by_table as `table`, by_default (1,):
+    added to. by_g and by_sources together, and by_table, are of no size where they are not wanted.
     """
-    lane, numbers, g = np.zeros(LANES * ALL_ROWS), g, as_tuple(g, AT_FIRST)
+    lane, numbers, g, with_rays = np.zeros(LANES * ALL_ROWS), g, as_tuple(g, AT_FIRST), by_g.size > 0
     first = as_tuple(switched(numbers, AT_FIRST), AT_FIRST)
     last = as_tuple(switched(numbers, AT_LAST), AT_FIRST)
     cells, form = as_tuple(cells, 3), as_tuple(form, 9)
@@ -682,7 +706,10 @@ def reverse(
                     )  # fmt: skip
                     if by_listed.size or not listed.size:
                         by_factors(lane, width, lattice, listed, sides, default, by_listed, by_default)
-                    add_slopes(lane, width, lattice)
+                    if with_rays:
+                        add_slopes(lane, width, lattice)
+                    else:
+                        add_spots(lane, width)
                     if interpolate and listed.size:
                         add_factor_slopes(lane, width, lattice, listed, sides)
                     by_lattice(lane, width, by_lattices[m])
@@ -690,15 +717,12 @@ def reverse(
                         by_cells(lane, width, by_n)
                     else:
                         by_metric(lane, width, by_form)
-                collect_reverse(lane, width, g, source, by_g, by_sources[j])
-            if g[CAPTURES] > 0.0:
-                capture_slopes(lane, width, g, layer)
-            else:
-                captures_all(lane, width)
-            if g[CURVED] > 0.0:
-                curved_rays_reverse(lane, width, g, numbers, layer, sub_fast, sub_slow, by_g)
-            else:
-                rays_reverse(lane, width, g, numbers, layer, sub_fast, sub_slow, by_g)
+                if with_rays:
+                    collect_reverse(lane, width, g, source, by_g, by_sources[j])
+                else:
+                    collect(lane, width, g, source)
+            if with_rays:
+                sample_reverse(lane, width, g, numbers, layer, sub_fast, sub_slow, by_g)
         for i in range(width):
             mean[start + i] = lane[MEAN + i]
         if g[ONCE] > 0.0:
@@ -706,7 +730,8 @@ def reverse(
                 mean[start + i] = (
                     (lane[MEAN + i] + g[C_WATER]) * lane[ANGLE + i] * lane[POLARIZED + i] * lane[CAUGHT + i]
                 )
-            taken_once_reverse(lane, width, first, last, numbers, oversample, layers, sources, by_g)
+            if with_rays:
+                taken_once_reverse(lane, width, first, last, numbers, oversample, layers, sources, by_g)
 
 
 # -- forward ----------------------------------------------------------------------------------------------------------

@@ -27,7 +27,7 @@ from exactgrad.diffraction.option_table import find
 from exactgrad.diffraction.options import Given, read
 from exactgrad.diffraction.scene import Scene
 from exactgrad.diffraction.settings import Settings
-from exactgrad.diffraction.settings_crystal import cell_and_setting
+from exactgrad.diffraction.settings.crystal import cell_and_setting
 from exactgrad.diffraction.structure_factors import StructureFactors
 from exactgrad.errors import InputError
 

@@ -1,6 +1,6 @@
 """The job file: what a user may ask for, checked key by key. TOML.
 
-Keys are the names of the options and of `parameter_table`, in their units; every alias of a parameter is taken, too
+Keys are the names of the options and of `parameters.table`, in their units; every alias of a parameter is taken, too
 (``mosaic_spread_rad`` for ``mosaic``, ``lambda_A`` for ``lambda``). An indexed parameter is written in quotes:
 ``"weight[2]" = 0.5``. A table ``[[image]]`` overrides keys of the other tables for one image.
 """
@@ -16,7 +16,7 @@ from pydantic import AfterValidator, Field, Strict, model_validator
 
 from exactgrad.core import job_file
 from exactgrad.core.job_file import Flag
-from exactgrad.diffraction.parameter_table import INDEXED_NAME, NAMES
+from exactgrad.diffraction.parameters.table import INDEXED_NAME, NAMES
 from exactgrad.errors import InputError
 
 LARGEST = 1e45  # a fluence may be 1e29

@@ -180,6 +180,10 @@ class Tangents:
         crystal = self.lattices, self.lattice_of, self.cells, self.metric, self.table, self.table_of, self.default
         return self.g, self.sources, *crystal
 
+    def move_rays(self) -> bool:
+        """Return whether any moves what the detector and the beam give the kernel."""
+        return bool(self.g.any() or self.sources.any())
+
 
 def tangents_of(scene: Scene, movements: Sequence[Movement]) -> Tangents:
     """Return how the numbers of a scene move with each of its movements."""
@@ -262,7 +266,10 @@ def _rows(arrays: list[np.ndarray | None]) -> np.ndarray:
 
 @dataclass
 class Cotangents:
-    """The derivative of a loss by the numbers; the fields are those of `Tangents`, without its axis K."""
+    """The derivative of a loss by the numbers; the fields are those of `Tangents`, without its axis K.
+
+    Those by g and by the sources together, and by the table, are of no size where nobody asked for them.
+    """
 
     g: np.ndarray
     sources: np.ndarray
@@ -274,12 +281,12 @@ class Cotangents:
     photons: float = 0.0
 
     @classmethod
-    def zero(cls, numbers: Numbers, with_table: bool) -> Cotangents:
-        """Return zeros; the table's are left out (of no size) where nobody asks for them."""
-        sources, steps = len(numbers.sources), len(numbers.lattices)
+    def zero(cls, numbers: Numbers, with_table: bool, with_rays: bool = True) -> Cotangents:
+        """Return zeros, without the table's or those of detector and beam where nobody asks for them."""
         table = np.zeros(numbers.table.size if with_table else 0)
-        empty = np.zeros(kernel.GEOMETRY), np.zeros((sources, 2)), np.zeros((steps, 9))
-        return cls(*empty, np.zeros(3), np.zeros(6), table, np.zeros(1))
+        g = np.zeros(kernel.GEOMETRY if with_rays else 0)
+        sources = np.zeros((len(numbers.sources) if with_rays else 0, 2))
+        return cls(g, sources, np.zeros((len(numbers.lattices), 9)), np.zeros(3), np.zeros(6), table, np.zeros(1))
 
     def kernel_arguments(self) -> tuple[np.ndarray, ...]:
         """Return what the kernel's reverse derivative adds to."""
@@ -293,9 +300,10 @@ class Cotangents:
 
     def along(self, tangents: Tangents) -> np.ndarray:
         """Return the derivative of the loss by each of the K parameters, shape (K,)."""
-        total = tangents.g @ self.g + tangents.cells @ self.cells + tangents.metric @ self.metric
-        total += np.tensordot(tangents.sources, self.sources, 2) + tangents.default * self.default[0]
-        total += tangents.photons * self.photons
+        total = tangents.cells @ self.cells + tangents.metric @ self.metric
+        total += tangents.default * self.default[0] + tangents.photons * self.photons
+        if tangents.move_rays():
+            total += tangents.g @ self.g + np.tensordot(tangents.sources, self.sources, 2)
         for k, (lattice, table) in enumerate(zip(tangents.lattice_of, tangents.table_of, strict=True)):
             if lattice >= 0:
                 total[k] += np.vdot(tangents.lattices[lattice], self.lattices)

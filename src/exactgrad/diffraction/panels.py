@@ -1,6 +1,6 @@
 """Detectors of several flat panels: one crystal and one beam, an image a panel, and gradients of all of them together.
 
-Every parameter of `parameter_table` is that of all panels (``detector_shift_z``, ``detector_rotx`` about the crystal,
+Every parameter of `parameters.table` is that of all panels (``detector_shift_z``, ``detector_rotx`` about the crystal,
 ``cell_a``). What belongs to one panel is named with its number, from 0: ``panel[3]_shift_fast`` (mm) along its own
 axis, ``panel[3]_rot_normal`` (degrees) about it, its middle kept.
 """

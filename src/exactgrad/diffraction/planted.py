@@ -14,13 +14,15 @@ from typing import Any
 import numpy as np
 
 from exactgrad.core.verify import Check, plant, worst
-from exactgrad.diffraction import derivative, kernel, model, numbers, render, tangents_crystal, tangents_detector
+from exactgrad.diffraction import derivative, kernel, model, numbers, render
 from exactgrad.diffraction.beam import ELECTRON_RADIUS_SQUARED
 from exactgrad.diffraction.configurations import Configuration
 from exactgrad.diffraction.movement import Movement
 from exactgrad.diffraction.numbers import Cotangents, Numbers
 from exactgrad.diffraction.scene import Scene
 from exactgrad.diffraction.settings import Settings
+from exactgrad.diffraction.tangents import crystal as tangents_crystal
+from exactgrad.diffraction.tangents import detector as tangents_detector
 from exactgrad.rotations import maps
 
 Rows = Iterator[Check]

@@ -21,7 +21,7 @@ import numpy as np
 from exactgrad.core.least_squares import minimise
 from exactgrad.diffraction.mosaic import Mosaic
 from exactgrad.diffraction.movement import Movement
-from exactgrad.diffraction.parameter_table import find
+from exactgrad.diffraction.parameters.table import find
 from exactgrad.diffraction.refinement.peaks import Peaks
 from exactgrad.diffraction.refinement.plan import GROUPS
 from exactgrad.diffraction.refinement.restraints import Restraint, restrained

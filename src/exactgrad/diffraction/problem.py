@@ -232,7 +232,7 @@ class DiffractionProblem:
 
 def _masked(seen: Exposure, drop: Backdrop) -> Settings:
     """Return settings that render the compared pixels only."""
-    from exactgrad.diffraction.parameter_entry import with_field
+    from exactgrad.diffraction.parameters.entry import with_field
 
     mask = np.zeros(seen.observed.photons.shape, dtype=bool)
     mask[drop.slow, drop.fast] = True

@@ -19,7 +19,7 @@ import numpy as np
 
 from exactgrad.diffraction.beam import ELECTRON_RADIUS_SQUARED
 from exactgrad.diffraction.model import GAUSS_RADIUS, ROUND_NORM, TOPHAT_RADIUS, WATER_F, WATER_PER_M3
-from exactgrad.diffraction.parameter_table import find
+from exactgrad.diffraction.parameters.table import find
 from exactgrad.diffraction.scene import FACTORS
 from exactgrad.diffraction.settings import Settings
 from exactgrad.errors import InputError

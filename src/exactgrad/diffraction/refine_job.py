@@ -14,7 +14,7 @@ from exactgrad.diffraction.formats.images import detect_format, read_image
 from exactgrad.diffraction.from_job import Shot
 from exactgrad.diffraction.job import Flag, Job, NotNegative, Number, Positive, Table
 from exactgrad.diffraction.losses import Observed, observe
-from exactgrad.diffraction.parameter_table import find
+from exactgrad.diffraction.parameters.table import find
 from exactgrad.diffraction.refinement.plan import AFTER_POSITIONS, FROM_PIXELS, GROUPS, Plan
 from exactgrad.diffraction.refinement.restraints import CellRule, Restraint, cell_rule
 from exactgrad.diffraction.refinement.unknowns import Free, image_own

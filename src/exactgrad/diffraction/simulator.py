@@ -1,6 +1,6 @@
 """The simulator: an image, and its exact derivatives by named parameters, of settings that stay live.
 
-Names, and the units of values and derivatives, are those of `parameter_table`, as the caller spells them.
+Names, and the units of values and derivatives, are those of `parameters.table`, as the caller spells them.
 """
 
 from __future__ import annotations
@@ -15,14 +15,15 @@ from typing import Any
 import numpy as np
 
 from exactgrad.diffraction.movement import Movement
-from exactgrad.diffraction.parameter_entry import Named
-from exactgrad.diffraction.parameter_table import find
+from exactgrad.diffraction.parameters.entry import Named
+from exactgrad.diffraction.parameters.table import find
 from exactgrad.diffraction.scene import Scene
 from exactgrad.diffraction.settings import Settings
 from exactgrad.errors import InputError, require_finite, require_shape
 
 Pullback = Callable[[Any], dict[str, Any]]
 OF_TABLE = ("F", "F[h,k,l]", "default_F")  # parameters that need a loss's derivative by the table of F
+OF_SOURCES = ("lambda[]", "weight[]")  # and by the sources
 LOG = logging.getLogger("exactgrad.diffraction")
 
 
@@ -237,15 +238,14 @@ def _pulled(
 
     moves_table = any(movement.table is not None for movement in movements.values())
     with_table = moves_table or any(named.entry.name in OF_TABLE for named in found)
-    _, cotangents = derivative.pull(scene, weight, threads, with_table)
-    along = cotangents.along(tangents_of(scene, list(movements.values())))
-    by_name: dict[str, Any] = dict(zip(movements, along.tolist(), strict=True))
-    cotangent = Movement(
-        wavelengths_m=-cotangents.sources[:, 0] / scene.beam.wavelengths_m**2,
-        shares=cotangents.sources[:, 1],
-        table=cotangents.table,
-        default=float(cotangents.default[0]),
-    )
+    tangents = tangents_of(scene, list(movements.values()))
+    with_rays = tangents.move_rays() or any(named.entry.name in OF_SOURCES for named in found)
+    _, cotangents = derivative.pull(scene, weight, threads, with_table, with_rays)
+    by_name: dict[str, Any] = dict(zip(movements, cotangents.along(tangents).tolist(), strict=True))
+    cotangent = Movement(table=cotangents.table, default=float(cotangents.default[0]))
+    if with_rays:
+        by_wavelength = -cotangents.sources[:, 0] / scene.beam.wavelengths_m**2
+        cotangent += Movement(wavelengths_m=by_wavelength, shares=cotangents.sources[:, 1])
     for named in found:
         if named.entry.pull is not None:
             pulled = named.si * named.entry.pull(settings, named.index, cotangent)

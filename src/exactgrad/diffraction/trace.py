@@ -16,10 +16,11 @@ from pathlib import Path
 import numpy as np
 
 from exactgrad.core.trace import Picture, Stage, Trace, correlations
-from exactgrad.diffraction import parameter_table, render
+from exactgrad.diffraction import render
 from exactgrad.diffraction.losses import PixelLoss, Poisson, observe
 from exactgrad.diffraction.movement import Movement
-from exactgrad.diffraction.parameter_entry import Named
+from exactgrad.diffraction.parameters import table as parameter_table
+from exactgrad.diffraction.parameters.entry import Named
 from exactgrad.diffraction.settings import Settings
 from exactgrad.diffraction.simulator import Simulator
 from exactgrad.diffraction.structure_factors import StructureFactors

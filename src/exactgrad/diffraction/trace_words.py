@@ -12,7 +12,7 @@ import numpy as np
 
 from exactgrad.core.trace import confusing
 from exactgrad.diffraction import model
-from exactgrad.diffraction.parameter_entry import Named
+from exactgrad.diffraction.parameters.entry import Named
 
 if TYPE_CHECKING:
     from exactgrad.diffraction.trace import Walk

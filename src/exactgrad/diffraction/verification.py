@@ -19,7 +19,7 @@ from exactgrad.core import verify
 from exactgrad.core.verify import Check, judge, worst
 from exactgrad.diffraction import derivative, model, render
 from exactgrad.diffraction.configurations import SYSTEMATIC, Configuration, drawn, light, singular
-from exactgrad.diffraction.parameter_table import find, names
+from exactgrad.diffraction.parameters.table import find, names
 from exactgrad.diffraction.reference import Arithmetic, ComplexStep, FiftyDigits, Reference
 from exactgrad.diffraction.scene import Scene
 from exactgrad.diffraction.settings import Settings

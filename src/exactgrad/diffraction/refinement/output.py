@@ -13,7 +13,7 @@ import numpy as np
 import exactgrad
 from exactgrad.core.least_squares import Covariance, Failed, covariance
 from exactgrad.core.run_folder import RESULT, leave
-from exactgrad.diffraction.parameter_table import find
+from exactgrad.diffraction.parameters.table import find
 from exactgrad.diffraction.problem import Fitted
 from exactgrad.diffraction.refinement.search import Found
 from exactgrad.diffraction.refinement.shown import Shown

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from exactgrad.diffraction.losses import Loss
-from exactgrad.diffraction.parameter_table import find
+from exactgrad.diffraction.parameters.table import find
 from exactgrad.diffraction.refinement.restraints import Restraint
 from exactgrad.diffraction.refinement.unknowns import Free
 

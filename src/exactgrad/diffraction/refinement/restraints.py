@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from exactgrad.diffraction.parameter_table import find
+from exactgrad.diffraction.parameters.table import find
 from exactgrad.diffraction.refinement.unknowns import Unknowns
 from exactgrad.errors import InputError, require_finite, require_range
 

@@ -15,7 +15,7 @@ import numpy as np
 from exactgrad.core.parameters import Parameter, Parameters
 from exactgrad.core.transforms import Exponential, Interval, Scale
 from exactgrad.diffraction.movement import Movement
-from exactgrad.diffraction.parameter_table import find
+from exactgrad.diffraction.parameters.table import find
 from exactgrad.diffraction.settings import Settings
 from exactgrad.errors import InputError, require_finite, require_shape
 
@@ -54,7 +54,7 @@ class Free:
     Attributes
     ----------
     name : str
-        Of `parameter_table`, in any spelling; its unit holds.
+        Of `parameters.table`, in any spelling; its unit holds.
     images : tuple of int
         Places of the images that share it.
     low, high : float

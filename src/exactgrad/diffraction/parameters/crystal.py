@@ -7,11 +7,11 @@ from typing import Any
 
 import numpy as np
 
-from exactgrad.diffraction import tangents_crystal
 from exactgrad.diffraction.crystal import ANGSTROM
 from exactgrad.diffraction.movement import Movement
-from exactgrad.diffraction.parameter_entry import DEGREE, Aliases, Entry, Move, field, with_field
+from exactgrad.diffraction.parameters.entry import DEGREE, Aliases, Entry, Move, field, with_field
 from exactgrad.diffraction.settings import Settings
+from exactgrad.diffraction.tangents import crystal as tangents_crystal
 from exactgrad.errors import InputError
 
 AXES = ("a", "b", "c")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from exactgrad.diffraction.movement import Movement
-from exactgrad.diffraction.settings_beam import BeamSettings
+from exactgrad.diffraction.settings.beam import BeamSettings
 from exactgrad.errors import InputError
 
 

@@ -1,7 +1,7 @@
 """All the numbers that a user states, in one place that stays live: a scene is made of them at any moment.
 
 Files are read once, before; a changed number costs what depends on it and no reading. Names and units are those of
-`parameter_table`: the options' own.
+`parameters.table`: the options' own.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ import numpy as np
 
 from exactgrad.diffraction.movement import Movement
 from exactgrad.diffraction.scene import Scene
-from exactgrad.diffraction.settings_beam import BeamSettings
-from exactgrad.diffraction.settings_crystal import CrystalSettings
-from exactgrad.diffraction.settings_detector import DetectorSettings
+from exactgrad.diffraction.settings.beam import BeamSettings
+from exactgrad.diffraction.settings.crystal import CrystalSettings
+from exactgrad.diffraction.settings.detector import DetectorSettings
 from exactgrad.diffraction.structure_factors import StructureFactors
 from exactgrad.errors import InputError, require_finite, require_shape
 
@@ -71,7 +71,7 @@ class Settings:
 
     def value(self, name: str) -> Any:
         """Return a parameter's value in the unit of the name: a float, or an array for "F", "lambda[]", "weight[]"."""
-        from exactgrad.diffraction.parameter_table import find
+        from exactgrad.diffraction.parameters.table import find
 
         named = find(name)
         value = named.entry.get(self, named.index)
@@ -92,7 +92,7 @@ class Settings:
         InputError
             If a name is unknown, or a value is not finite, of the wrong shape, or out of the parameter's bounds.
         """
-        from exactgrad.diffraction.parameter_table import find
+        from exactgrad.diffraction.parameters.table import find
 
         changed = self
         for name, value in {**(values or {}), **named}.items():
@@ -110,7 +110,7 @@ class Settings:
         InputError
             If the name is unknown, is that of an array, or the parameter has no derivative here; the line says why.
         """
-        from exactgrad.diffraction.parameter_table import find
+        from exactgrad.diffraction.parameters.table import find
 
         named = find(name)
         named.entry.get(self, named.index)
@@ -134,7 +134,7 @@ class Settings:
         InputError
             If there is no such parameter, no derivative by it, or the change is not finite or of another shape.
         """
-        from exactgrad.diffraction.parameter_table import find
+        from exactgrad.diffraction.parameters.table import find
 
         named = find(name)
         shape = np.shape(named.entry.get(self, named.index))
@@ -162,7 +162,7 @@ class Settings:
         InputError
             If it has none; the message says why.
         """
-        from exactgrad.diffraction.parameter_table import find
+        from exactgrad.diffraction.parameters.table import find
 
         if self.crystal.shape == "tophat" and find(name).entry.moves_spots:
             raise InputError(f"tophat spots have no derivative by {name}: their edge is a step")

@@ -8,12 +8,12 @@ from typing import Any
 
 import numpy as np
 
-from exactgrad.diffraction import tangents_detector
 from exactgrad.diffraction.movement import Movement
-from exactgrad.diffraction.parameter_entry import DEGREE, MM, UM, Aliases, Entry, Get, Move, Put, field, with_field
+from exactgrad.diffraction.parameters.entry import DEGREE, MM, UM, Aliases, Entry, Get, Move, Put, field, with_field
 from exactgrad.diffraction.settings import Settings
-from exactgrad.diffraction.settings_detector import CENTRES
-from exactgrad.diffraction.tangents_detector import Change
+from exactgrad.diffraction.settings.detector import CENTRES
+from exactgrad.diffraction.tangents import detector as tangents_detector
+from exactgrad.diffraction.tangents.detector import Change
 from exactgrad.errors import InputError
 
 CENTRE_ALIASES = {"beam_f": ("beam_center_f",), "beam_s": ("beam_center_s",)}

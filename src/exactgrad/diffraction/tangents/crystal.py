@@ -17,8 +17,8 @@ import numpy as np
 
 from exactgrad.diffraction.crystal import ANGSTROM, unit_vector
 from exactgrad.diffraction.movement import Movement
-from exactgrad.diffraction.settings_crystal import CrystalSettings
-from exactgrad.diffraction.tangents_detector import euler_turn
+from exactgrad.diffraction.settings.crystal import CrystalSettings
+from exactgrad.diffraction.tangents.detector import euler_turn
 from exactgrad.errors import InputError
 from exactgrad.rotations import maps
 

@@ -11,17 +11,17 @@ from __future__ import annotations
 
 import re
 
-from exactgrad.diffraction import parameters_amplitudes, parameters_beam, parameters_crystal, parameters_detector
-from exactgrad.diffraction.parameter_entry import Entry, Named
+from exactgrad.diffraction.parameters import amplitudes, beam, crystal, detector
+from exactgrad.diffraction.parameters.entry import Entry, Named
 from exactgrad.errors import InputError
 
 ENTRIES: tuple[Entry, ...] = (
-    *parameters_crystal.entries(),
-    *parameters_beam.entries(),
-    *parameters_detector.entries(),
-    *parameters_amplitudes.entries(),
+    *crystal.entries(),
+    *beam.entries(),
+    *detector.entries(),
+    *amplitudes.entries(),
 )
-INDEXED = parameters_beam.of_one_source() | parameters_amplitudes.of_one_reflection()
+INDEXED = beam.of_one_source() | amplitudes.of_one_reflection()
 INDEXED_NAME = re.compile(rf"({'|'.join(INDEXED)})\[([-+0-9, ]{{1,40}})\]")
 NAMES = {entry.name: (entry, entry.unit, entry.si) for entry in ENTRIES}
 NAMES |= {name: (entry, unit, si) for entry in ENTRIES for name, unit, si in entry.aliases}

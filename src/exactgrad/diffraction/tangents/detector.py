@@ -12,7 +12,7 @@ import numpy as np
 
 from exactgrad.diffraction.geometry import Placement, X, Y, Z
 from exactgrad.diffraction.movement import Movement
-from exactgrad.diffraction.settings_detector import NO_SENSOR, DetectorSettings
+from exactgrad.diffraction.settings.detector import NO_SENSOR, DetectorSettings
 from exactgrad.errors import InputError
 from exactgrad.rotations import maps
 

@@ -8,11 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from exactgrad.diffraction import tangents_beam
 from exactgrad.diffraction.crystal import ANGSTROM
 from exactgrad.diffraction.movement import Movement
-from exactgrad.diffraction.parameter_entry import PERCENT, Entry, field, with_field
+from exactgrad.diffraction.parameters.entry import PERCENT, Entry, field, with_field
 from exactgrad.diffraction.settings import Settings
+from exactgrad.diffraction.tangents import beam as tangents_beam
 from exactgrad.errors import InputError
 
 SHORTEST, LONGEST = 1e-3, 1e4  # A

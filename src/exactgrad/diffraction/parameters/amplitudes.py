@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from exactgrad.diffraction.movement import Movement
-from exactgrad.diffraction.parameter_entry import Entry
+from exactgrad.diffraction.parameters.entry import Entry
 from exactgrad.diffraction.settings import Settings
 from exactgrad.errors import InputError
 
