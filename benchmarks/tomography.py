@@ -3,11 +3,12 @@
     python benchmarks/tomography.py [--mumott PYTHON] [--projections N] [--side N] [--bone]
 
 Times are wall clock, the least of some interleaved rounds, after a first call that compiles; "ns" is nanoseconds per
-projection, voxel and segment. "memory" is the most that an evaluation holds beside the data and the vector x, its
-result included, in volumes of one float64 a voxel. PYTHON is a Python that can import mumott (2.3): it reads the same
-file and evaluates its own loss and gradient (spherical harmonics to degree 6, squared loss with weights, its numba CPU
-projector) on as many threads, also after an offset was changed. --bone takes the size of trabecular_bone_9, with fewer
-projections.
+projection, voxel and segment. "memory" is the most that is held beside the data while cost and gradient are evaluated,
+regularisation included: the problem, the vector x and the gradient, too, in volumes of one float64 a voxel (x and the
+gradient are 5 each for the uniaxial model); not counted is a slice for each thread inside the kernels. PYTHON is a
+Python that can import mumott (2.3): it reads the same file and evaluates its own loss and gradient (spherical harmonics
+to degree 6, squared loss with weights, its numba CPU projector) on as many threads, also after an offset was changed.
+--bone takes the size of trabecular_bone_9, with fewer projections.
 """
 
 from __future__ import annotations
@@ -26,10 +27,11 @@ import numpy as np
 from exactgrad.kernels.threads import available_threads
 from exactgrad.report.console import say, table
 from exactgrad.tomography import formats, simulate
-from exactgrad.tomography.problem import TomographyProblem
+from exactgrad.tomography.dataset import Dataset
+from exactgrad.tomography.problem import MODELS, TomographyProblem
+from exactgrad.tomography.regularisation import Regularisation
 
 ROUNDS = 4
-MODELS = ("uniaxial", "zonal", "tensor")
 MUMOTT = """
 import logging, resource, sys, time
 logging.disable(logging.CRITICAL)
@@ -102,11 +104,15 @@ def clocked(call: Callable[[], object]) -> float:
     return time.perf_counter() - start
 
 
-def peak_volumes(problem: TomographyProblem, x: np.ndarray) -> float:
-    """Return the most memory that an evaluation holds beside data and x, in volumes."""
+def peak_volumes(data: Dataset, model: str, threads: int) -> float:
+    """Return the most memory that is held beside the data in an evaluation, in volumes; kernels are compiled."""
     tracemalloc.start()
     try:
-        problem.value_and_gradient(x)
+        smooth = {field.name: 1.0 for field in MODELS[model]().fields}
+        problem = TomographyProblem(data, model, regularisation=Regularisation(smooth), threads=threads)
+        x = problem.start(0)
+        tracemalloc.reset_peak()
+        problem.add_penalty(x, problem.value_and_gradient(x)[1])
         return tracemalloc.get_traced_memory()[1] / (8 * np.prod(problem.mask.shape))
     finally:
         tracemalloc.stop()
@@ -126,7 +132,7 @@ def race(path: Path, python: str | None) -> list[tuple[str, ...]]:
             moved = problem.with_offsets(problem.geometry.j_offset + 0.1, problem.geometry.k_offset)
             name = f"{model}, {threads} thread{'s' * (threads > 1)}"
             problem.value_and_gradient(x)
-            memory[name] = peak_volumes(problem, x)
+            memory[name] = peak_volumes(data, model, threads)
             contenders[name] = lambda p=problem, x=x: clocked(lambda: p.value_and_gradient(x))
             if model == "uniaxial":
                 contenders[f"{name}, offsets changed"] = lambda p=moved, x=x: clocked(lambda: p.value_and_gradient(x))

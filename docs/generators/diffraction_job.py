@@ -244,13 +244,27 @@ MEANING = {
     "OutputTable.figures": ("", "Draw the figures."),
 }
 REFINE_MEANING = {
-    "RefineTable.data": ("", "The recorded images: one file an image of the job, or one NeXus file of as many frames."),
+    "RefineTable.data": (
+        "",
+        "The recorded images: one file an image of the job (its panels one after the other), or one NeXus file of as "
+        "many frames.",
+    ),
     "RefineTable.gain_adu": ("ADU", "Per photon; that of `[noise]` if not given, or 1."),
     "RefineTable.offset_adu": ("ADU", "In every pixel; that of `[noise]` if not given, or 0."),
     "RefineTable.readout_adu": ("ADU", "Standard deviation; that of `[noise]` if not given, or 0."),
     "RefineTable.trusted_adu": ("ADU", "From and to; pixels beyond are left out. Below the saturation if not given."),
     "RefineTable.free": ("", "Names and groups that are refined."),
-    "RefineTable.per_image": ("", "Those of them that every image has for itself."),
+    "RefineTable.per_image": ("", "Those of them that every image has for itself, all its panels together."),
+    "RefineTable.image_groups": (
+        "",
+        "Images that have one number together: `[[1, 2], [3, 4]]`, counted from 1 as in the results.",
+    ),
+    "RefineTable.per_panel": (
+        "",
+        'Those that every panel has for itself, in all images together (`detector.panel = "all"`): `["panels"]`, or '
+        "what moves a group as one body, `detector_shift_x` to `_z` and `detector_rotx` to `_z`, about the crystal.",
+    ),
+    "RefineTable.panel_groups": ("", "Panels that move together: `[[0, 1], [2, 3]]`, counted from 0."),
     "RefineTable.fixed": ("", "Names taken out of what a group brought in."),
     "RefineTable.tied": ("", 'One follows another: `{cell_b = "cell_a", Nc = "2 Na"}`.'),
     "RefineTable.bounds": ("of the name", "`{distance = [79.0, 81.0]}`: kept at every iterate."),

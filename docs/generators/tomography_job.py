@@ -80,7 +80,7 @@ RECONSTRUCT = (
         "[regularisation]",
         "RegularisationTable",
         "Neighbours are alike. A weight of 1 counts a turn of a voxel's axis as much as all of the intensity that the "
-        "voxel scatters.",
+        "voxel scatters; of voxels below a tenth of a bright one's intensity it counts less, down to a tenth.",
     ),
     ("[solve]", "SolveTable", "Budgets. The same data, job and seed give the same volume bit for bit."),
     ("[basin]", "BasinTable", "A needle and a ring are different basins of the cost."),

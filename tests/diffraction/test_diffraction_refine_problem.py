@@ -6,9 +6,11 @@ import pytest
 from exactgrad.core import verify
 from exactgrad.core.lbfgs import Status
 from exactgrad.core.least_squares import minimise
+from exactgrad.diffraction import losses
 from exactgrad.diffraction.losses import Observed, Poisson, observe
 from exactgrad.diffraction.problem import DiffractionProblem, look_around_spots, problems
 from exactgrad.diffraction.refinement import profile
+from exactgrad.diffraction.refinement.likelihood import loss_for
 from exactgrad.diffraction.refinement.profile import Backdrop
 from exactgrad.diffraction.refinement.restraints import Restraint
 from exactgrad.diffraction.refinement.unknowns import Free, Unknowns, image_own
@@ -60,7 +62,8 @@ def test_planted_bugs_are_caught(monkeypatch):
     wrong = verify.Altered(problem, value_and_gradient=lambda x: scaled(problem.value_and_gradient(x), 1 / slopes))
     assert not verify.check_gradient(wrong, x, directions=0).passed, "slopes of the maps left out"
     with monkeypatch.context() as planted:
-        planted.setattr(profile, "MOST_STEPS", 1)
+        fit = profile.kernel.fit
+        planted.setattr(profile.kernel, "fit", lambda *args: (fit(*args), np.multiply(args[-1], 0.99, out=args[-1])))
         assert caught(), "the background is not at its best"
     with monkeypatch.context() as planted:
         planted.setattr(Unknowns, "gradient", lambda self, i, names: whole(self, i, {**names, "cell_b": 0.0}))
@@ -116,6 +119,77 @@ def test_the_background_under_spots_is_the_best_one():
         other = minimize(total, drop.start, jac=True, method="BFGS", options={"gtol": 1e-9}).x
         np.testing.assert_allclose(found, other, rtol=1e-5, atol=1e-6)
         assert np.abs(drop.planes.pull(at.derivative)).max() < 1e-9
+
+
+def noisy_regions(level, readout=0.0, seed=0, side=8):
+    """Return regions with a spot in each, bright enough to leave walls between light and dark, and the spots."""
+    rng, many = np.random.default_rng(seed), 3
+    owner = np.full((many * (side + 1),) * 2, -1, dtype=np.int32)
+    for region in range(many * many):
+        slow, fast = (side + 1) * (region // many), (side + 1) * (region % many)
+        owner[slow : slow + side, fast : fast + side] = region
+    across = np.exp(-0.5 * ((np.arange(len(owner)) % (side + 1) - 3.6) / 1.2) ** 2)
+    spots = 30 * across[:, None] * across
+    photons = rng.poisson(1.1 * spots + level) + readout * rng.normal(size=spots.shape)
+    observed = Observed(photons, np.ones(photons.shape, bool), readout)
+    drop = Backdrop.of(observed, Regions(np.zeros((many * many, 4), dtype=int), owner))
+    return drop, observed, drop.picked(spots)
+
+
+@pytest.mark.parametrize("kind", ["poisson", "gaussian", "student", "huber"])
+@pytest.mark.parametrize("readout", [0.0, 2.5])
+def test_the_kernel_knows_the_losses(kind, readout):
+    """The fused background of each loss is that of the loss's own values and slopes."""
+    drop, observed, spots = noisy_regions(4.0, readout)
+    loss = loss_for(kind, observed, drop)
+    fused, at = drop.fitted(loss, spots)
+    plain, there = drop.fitted_to_any(loss, spots)
+    np.testing.assert_allclose(fused, plain, rtol=0, atol=1e-9)
+    assert at.total == pytest.approx(there.total, rel=1e-13)
+    assert (profile.kernel.FLOOR, profile.kernel.WALL) == (losses.FLOOR, losses.WALL)
+
+
+@pytest.mark.parametrize("level", [0.02, 0.2])
+def test_a_dark_background_is_the_best_one_above_zero(level):
+    """Most pixels counted nothing: planes lie against many walls. Quadratic programs (SLSQP) do no better."""
+    from scipy.optimize import minimize
+
+    drop, _, spots = noisy_regions(level)
+    found, at = drop.fitted(Poisson(), spots)
+    background, photons = drop.planes.image(found)[0], drop.observed.photons[0]
+    assert (spots[0] + background).min() > -1e-5
+    assert np.abs(drop.planes.pull(at.derivative)).max() < 1e-6
+    for region in range(len(drop.planes.kept)):
+        own = drop.planes.region == region
+        basis, light, n = drop.planes.basis[own], spots[0][own], photons[own]
+
+        def loss(c, basis=basis, light=light, n=n):
+            m = np.maximum(light + basis @ c, 1e-12)
+            return m.sum() - n @ np.log(m), basis.T @ (1 - n / m)
+
+        above = {"type": "ineq", "fun": lambda c, b=basis, s=light: s + b @ c, "jac": lambda c, b=basis: b}
+        options = {"ftol": 1e-13, "maxiter": 300}
+        other = minimize(loss, [0.1, 0, 0], jac=True, constraints=[above], method="SLSQP", options=options)
+        assert loss(drop.planes.kept[region] * found.reshape(-1, 3)[region])[0] <= other.fun + 1e-6
+
+
+@pytest.mark.parametrize("level", [0.02, 0.2, 1.0])
+def test_gradient_on_a_dark_background(level):
+    """Where a background is not at its best, the gradient at fixed background is not that of the whole."""
+    problem = DiffractionProblem([exposure(settings(), 2, level)], [Free("misset_x"), Free("cell_b"), Free("fluence")])
+    check = verify.check_gradient(problem, problem.start(1), directions=1)
+    assert check.passed, check
+
+
+def test_a_loss_of_ones_own():
+    """A loss that the kernel does not know is fitted all the same."""
+
+    class Own:
+        def at(self, expected, observed):
+            return Poisson().at(expected, observed)
+
+    drop, _, spots = noisy_regions(4.0)
+    np.testing.assert_allclose(drop.fitted(Own(), spots)[0], drop.fitted(Poisson(), spots)[0], atol=1e-9)
 
 
 def test_backgrounds_of_every_kind():

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from exactgrad.core.system import get_system
-from exactgrad.diffraction import model, verification
+from exactgrad.diffraction import model, reference, verification
 from exactgrad.diffraction.configurations import SINGULAR, SYSTEMATIC, Configuration, drawn, light, singular
 from exactgrad.diffraction.crystal import SHAPES
 from exactgrad.diffraction.mosaic import Mosaic
@@ -112,27 +112,90 @@ def test_both_references_agree_and_are_exact():
         wanted = digits.derivative(name)
         np.testing.assert_allclose(step.derivative(name), wanted, atol=1e-12 * np.abs(wanted).max())
     fluence, default = one.settings.value("fluence"), one.settings.value("default_F")
-    np.testing.assert_allclose(digits.derivative("fluence") * fluence, digits.photons(), rtol=1e-14)
-    np.testing.assert_allclose(digits.derivative("default_F") * default, 2 * digits.photons(), rtol=1e-14)
+    np.testing.assert_allclose(digits.derivative("fluence") * fluence, digits.photons(), rtol=1e-12)
+    np.testing.assert_allclose(digits.derivative("default_F") * default, 2 * digits.photons(), rtol=1e-12)
+
+
+SI = {"": 1.0, "A": 1e-10, "m": 1.0, "mm": 1e-3, "um": 1e-6, "px": 1.0, "deg": np.pi / 180, "rad": 1.0, "%": 0.01}
+SI |= dict.fromkeys(("cells", "photons/m^2", "electrons"), 1.0)
 
 
 @pytest.mark.parametrize("name", sorted(parameter_table.NAMES))
-def test_every_alias_has_the_unit_it_says(name):
-    """The reference goes by the text of the unit, the product by its number: `cell_a_m`, `mosaic_spread_rad`, ..."""
+def test_every_name_has_the_unit_it_says(name):
+    """By the text of the unit, not by the table's number: `cell_a_m`, `mosaic_spread_rad`, ..."""
     named = find(name)
-    settings = example().settings
-    if named.unit == "px":
-        assert named.entry.name in ("ORGX", "ORGY")
-        return
-    by_alias, by_name = (moves_of(settings, spelled)[0][2] for spelled in (name, named.entry.name))
-    assert float(by_alias) / float(by_name) == pytest.approx(named.si / named.entry.si, rel=1e-14)
+    kept = 1.0 if named.entry.si != 1 else SI[named.entry.unit]  # angstroms and degrees are kept as they are, or in SI
+    assert named.si * kept == pytest.approx(SI[named.unit], rel=1e-14)
 
 
-def test_a_parameter_that_the_reference_was_not_told_of_fails(monkeypatch):
-    monkeypatch.delitem(verification.Reference.derivative.__globals__["PLACES"], "fluence")
+MOVES = {  # words, name: what moves per unit, by hand
+    ("", "cell_b"): {"edges": [0, 1e-10, 0]},
+    ("", "cell_alpha_rad"): {"angles": [1, 0, 0]},
+    ("", "misset_rot_z"): {"misset": [0, 0, np.pi / 180]},
+    ("", "Nc"): {"cells": [0, 0, 1]},
+    ("", "N"): {"cells": [1, 1, 1]},
+    ("-mosaic 2 -mosaic_domains 3", "mosaic_spread_rad"): {"spread": [1, 1, 1]},
+    ("", "phi"): {"phi0": np.pi / 180},
+    ("", "lambda_A"): {"wavelength": 1e-10},
+    ("-dispersion 2 -dispsteps 2", "dispersion"): {"dispersion": 0.01},
+    ("-dispersion 2 -dispsteps 2", "lambda[1]"): {"own": [0, 1e-10]},
+    ("", "polarization"): {"kahn": 1},
+    ("", "distance_mm"): {"distance": 1e-3},
+    ("", "Xbeam"): {"position": [0, 1e-3]},  # MOSFLM's X runs along slow
+    ("-xds", "Xbeam"): {"position": [1e-3, 0]},
+    ("-adxv", "Ybeam"): {"position": [0, -1e-3]},
+    ("-xds", "ORGY"): {"position": [0, 8e-3]},
+    ("", "beam_f"): {"position": [1e-3, 0]},
+    ("", "detector_rotx"): {"tilt": [np.pi / 180, 0, 0]},
+    ("-pix0_vector 0.08 0.01 0.02", "pix0_y"): {"origin": [0, 1, 0]},
+    ("", "panel_shift_normal"): {"panel_shift": [0, 0, 1e-3]},
+    ("-detector_thick 400 -detector_abs 300", "detector_thick"): {"thickness": 1e-6},
+    ("-detector_thick 400 -detector_abs 300", "detector_abs_um"): {"depth": 1e-6},
+    ("", "water_um"): {"water": 1e-6},
+}
+
+
+@pytest.mark.parametrize(("words", "name"), MOVES)
+def test_what_a_parameter_moves(words, name):
+    stated = EXAMPLE.replace("-distance 60", words) if "pix0" in words else f"{EXAMPLE} {words}"
+    moves = moves_of(Simulator.from_nanobragg(stated).settings, name)
+    assert moves.keys() == MOVES[words, name].keys()
+    for key, far in MOVES[words, name].items():
+        np.testing.assert_allclose(moves[key], far, rtol=1e-12, atol=1e-12 * np.abs(far).max())
+
+
+def test_what_a_parameter_moves_at_a_bound_and_on_a_curve(monkeypatch):
+    """A spread of 0 can only grow; a photon energy of 1/lambda is no line."""
+    at_zero = example("-mosaic 2 -mosaic_domains 3").settings.replace(mosaic=0.0)
+    np.testing.assert_allclose(moves_of(at_zero, "mosaic")["spread"], np.radians([1, 1, 1]), rtol=1e-12)
+    fields = replace(
+        find("lambda").entry,
+        get=lambda settings, _: 1.24e-6 / settings.beam.wavelength_m,
+        put=lambda settings, _, value: replace(settings, beam=replace(settings.beam, wavelength_m=1.24e-6 / value)),
+        si=1.0,
+    )
+    monkeypatch.setitem(parameter_table.NAMES, "lambda", (fields, "eV", 1.0))
+    slope = moves_of(example().settings, "lambda")["wavelength"]
+    assert float(slope) == pytest.approx(-(1e-20) / 1.24e-6, rel=1e-12)
+
+
+def test_what_the_reference_cannot_know_is_told(monkeypatch):
+    right, settings = reference.stated_of, example().settings
+    fluence = settings.beam.fluence
+    monkeypatch.setattr(reference, "stated_of", lambda given, a: right(given, a) | {"fluence": a.of(fluence)})
+    with pytest.raises(InputError, match="fluence: the reference knows no number that it moves"):
+        moves_of(settings, "fluence")
     rows = {row.name: row for row in verification.check_derivatives(example())}
     assert not rows["fluence"].passed and rows["cell_a"].passed
     assert "fluence" in rows["fluence"].reference
+
+    def refused(*_):
+        raise InputError("water: frozen")
+
+    stuck = replace(find("water").entry, put=refused)
+    monkeypatch.setitem(parameter_table.NAMES, "water", (stuck, "furlong", stuck.si))
+    with pytest.raises(InputError, match="water: the reference cannot tell what it moves: water: frozen"):
+        moves_of(settings, "water")
 
 
 def test_a_parameter_without_a_configuration_fails():

@@ -9,7 +9,7 @@ from tomography_cases import small_problem
 
 from exactgrad.core.verify import best_central_difference, check_transform
 from exactgrad.errors import InputError
-from exactgrad.tomography.costs import Gaussian, Poisson, SquareRoot, cost_of
+from exactgrad.tomography.costs import Gaussian, Poisson, SquareRoot, cost_of, turn
 from exactgrad.tomography.regularisation import Regularisation, neighbours
 from exactgrad.tomography.sphere import UnitVectors, angle_gradients, angles_from_axis, axis_from_angles
 
@@ -129,11 +129,12 @@ def test_neighbours_share_a_face_and_the_mask() -> None:
 
 @pytest.mark.parametrize("delta", [np.inf, 0.7, 0.05])
 @pytest.mark.parametrize("direction", [False, True])
-def test_terms_are_the_formulas_and_their_derivatives(delta: float, direction: bool) -> None:
+@pytest.mark.parametrize("share", [None, np.linspace(0.0, 1.0, 12)[::-1] ** 2])
+def test_terms_are_the_formulas_and_their_derivatives(delta: float, direction: bool, share: np.ndarray | None) -> None:
     rng = np.random.default_rng(3)
     f, v = rng.normal(size=(2, 3, 12))
     pairs = neighbours(np.ones((3, 2, 2), bool))
-    r = Regularisation(smooth={"f": 0.8}, delta={"f": delta}, ridge={"f": 0.3}, positive={"f": 0.6})
+    r = Regularisation(smooth={"f": 0.8}, delta={"f": delta}, ridge={"f": 0.3}, positive={"f": 0.6}, share=share)
     if direction:
         f /= np.linalg.norm(f, axis=0)
     value, gradient = r.value_and_gradient("f", f, direction, pairs)
@@ -142,7 +143,8 @@ def test_terms_are_the_formulas_and_their_derivatives(delta: float, direction: b
         for i, k in zip(one, other, strict=True):
             a, b = f[:, i], f[:, k]
             s = 0.5 * np.sum((np.outer(a, a) - np.outer(b, b)) ** 2) if direction else np.sum((a - b) ** 2)
-            expected += 0.8 * (s / 2 if np.isinf(delta) else delta**2 * (np.sqrt(1 + s / delta**2) - 1))
+            counts = 0.8 if share is None else 0.8 * min(share[i], share[k])
+            expected += counts * (s / 2 if np.isinf(delta) else delta**2 * (np.sqrt(1 + s / delta**2) - 1))
     assert value == pytest.approx(expected, rel=1e-13)
     if direction:  # what lies on the sphere is all that is used
         v = v - f * np.sum(f * v, axis=0)
@@ -182,9 +184,23 @@ def test_an_axis_and_its_negative_are_the_same() -> None:
     [
         ({"smooth": {"A": -1.0}}, "regularisation.smooth.A = -1"),
         ({"delta": {"B": 0.0}}, "regularisation.delta.B = 0"),
+        ({"share": np.array([0.5, -0.1])}, "regularisation.share = -0.1"),
         ({"ridge": {"C": 1.0}}, "'C' is no field; there are: A, B, axis"),
     ],
 )
 def test_wrong_weights_are_refused(given: dict, words: str) -> None:
     with pytest.raises(InputError, match=words):
         small_problem(regularisation=Regularisation(**given))
+
+
+@pytest.mark.parametrize("cost", [SquareRoot(), SquareRoot(0.4), Poisson(0.3), Gaussian()])
+def test_an_image_turned_in_place_is_the_elementwise_cost(cost):
+    """Also of a view, and where a ray is empty or nothing was measured."""
+    rng = np.random.default_rng(3)
+    padded, measured, weight = rng.random((4, 3, 8)), rng.random((4, 3, 5)), rng.random((4, 3, 5))
+    through, seen = rng.random((4, 3)), padded[..., :5]
+    seen[1, 2], measured[0, 0], weight[2] = 0.0, 0.0, 0.0
+    value, slope = cost.value_and_slope(through[..., None] * seen, measured, weight)
+    found = turn(cost, seen, through, measured, weight)
+    assert found == pytest.approx(value, rel=1e-13)
+    np.testing.assert_allclose(padded[..., :5], through[..., None] * slope, rtol=1e-13, atol=1e-15)

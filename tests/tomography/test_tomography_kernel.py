@@ -138,7 +138,7 @@ def matrices(projector: Projector, n: int) -> tuple[np.ndarray, np.ndarray]:
         density = np.zeros((voxels, projector.lanes))
         density[voxel] = 1.0
         image = projector.image()
-        kernel.project(projector._slices(n, density), projector.frames[n], projector.rays[n], image)
+        kernel.project(projector._slices(n, density), *projector.rays_through(n), image)
         columns.append(projector.segments(image)[..., -1].ravel().copy())
     rows = []
     for pixel in np.ndindex(projector.geometry.projection_shape):
@@ -168,10 +168,10 @@ def test_slabs_together_are_the_whole(name: str, integration: str) -> None:
     rows, rng = problem.rows(problem.start(1)), np.random.default_rng(0)
     for n in range(7):
         image = problem._cotangent(np.ones((6, 5)), rng.normal(size=(6, 5, 5)))
-        whole = np.zeros(rows.shape)
+        whole = np.zeros_like(rows)
         problem.projector.backward(problem.model, rows, n, image, whole)
         for count in (2, 3, 9):
-            parts = np.zeros(rows.shape)
+            parts = np.zeros_like(rows)
             for slab in problem.projector.slabs(count):
                 problem.projector.backward(problem.model, rows, n, image, parts, slab)
             assert np.abs(parts - whole).max() <= (0.0 if name == "uniaxial" else 1e-14 * np.abs(whole).max())
@@ -198,7 +198,7 @@ def test_the_transpose_by_inner_products() -> None:
         return projector.segments(projector.forward(tensor, rows, 1)).copy()
 
     def transpose(image: np.ndarray) -> np.ndarray:
-        gradient = np.zeros((problem.voxels, 6))
+        gradient = np.zeros((6, problem.voxels)).T
         projector.backward(tensor, gradient, 1, problem._cotangent(np.ones(shape[:2]), image), gradient)
         return gradient
 

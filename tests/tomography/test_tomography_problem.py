@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from dataclasses import replace
 
 import numpy as np
@@ -18,6 +19,7 @@ from exactgrad.tomography.configurations import CASES, PRIOR
 from exactgrad.tomography.dataset import Dataset
 from exactgrad.tomography.geometry import Geometry
 from exactgrad.tomography.problem import TomographyProblem
+from exactgrad.tomography.regularisation import neighbours
 from exactgrad.tomography.sphere import angles_from_axis
 
 each = pytest.mark.parametrize("options", CASES.values(), ids=CASES)
@@ -238,6 +240,80 @@ def test_masked_voxels_scatter_nothing() -> None:
     one, other = masked.loss_and_gradient(**fields)[1], problem.loss_and_gradient(**cut)[1]
     assert np.allclose(one["A"], other["A"] * mask, atol=1e-12)
     assert masked.size == 5 * int(mask.sum())
+
+
+def test_an_evaluation_takes_two_volumes_beside_vector_and_gradient() -> None:
+    """Cost and gradient, regularisation included: data + 12 volumes, of which x has 5 and the gradient 5."""
+    shape, pixels = (55, 65, 65), (65, 55)
+    geometry = small_geometry(0, volume_shape=shape, projection_shape=pixels, detector_angles=np.arange(8) * np.pi / 8)
+    data = Dataset(geometry, np.ones((4, *pixels, 8), np.float32))
+    small_problem(regularisation=PRIOR).value_and_gradient(small_problem().start(0))  # what is compiled is not counted
+    tracemalloc.start()
+    try:
+        problem = TomographyProblem(data, regularisation=PRIOR, threads=2)
+        x = problem.start(1)
+        tracemalloc.reset_peak()
+        value, gradient = problem.value_and_gradient(x)
+        penalty = problem.add_penalty(x, gradient)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert value > 0 and penalty > 0
+    assert peak <= 12 * 8 * np.prod(shape)
+
+
+@pytest.mark.parametrize("is_shared", [False, True])
+def test_the_regularisation_plane_by_plane_is_the_whole(is_shared: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    problem = small_problem(2)
+    share = np.random.default_rng(0).random(problem.voxels) if is_shared else None
+    prior = replace(PRIOR, share=share)
+    problem = problem.with_regularisation(prior)
+    x = problem.start(1) * np.linspace(0.6, 1.7, problem.size)
+    fields, value, expected = {f.name: part for f, part in problem._blocks(x)}, 0.0, []
+    for name, part in fields.items():
+        u = problem_module.DIRECTION.apply(part) if name == "axis" else part
+        term, g = prior.value_and_gradient(name, u, name == "axis", neighbours(problem.mask))
+        value += term
+        expected.append(problem_module.DIRECTION.pull(part, g) if name == "axis" else g)
+    for lot in (1, 7, 10_000):
+        monkeypatch.setattr(problem_module, "LOT", lot)
+        found, gradient = problem.penalty_and_gradient(x)
+        assert found == pytest.approx(value, rel=1e-13)
+        assert np.allclose(gradient, np.concatenate(expected).ravel(), rtol=0, atol=1e-13 * np.abs(gradient).max())
+        given = np.ones(problem.size)
+        problem.add_penalty(x, given)
+        assert np.allclose(given - 1, gradient, rtol=0, atol=1e-14 * np.abs(gradient).max() + 1e-15)
+
+
+@pytest.mark.parametrize("length", [1e-90, 1e-3, 1.0, 7e4, 1e90])
+@pytest.mark.parametrize("name", ["uniaxial", "zonal"])
+def test_vectors_of_any_length_are_one_axis(name: str, length: float) -> None:
+    """The kernel reads x itself and normalises; what over- or underflows in a square goes through the rows."""
+    problem = small_problem(1, model=name)
+    x = problem.start(1)
+    scaled = x.copy()
+    stop = problem.size - 3 * problem.voxels
+    scaled[stop:] *= length * np.tile(np.linspace(0.5, 2.0, problem.voxels), 3)
+    (one, by_one), (other, by_other) = problem.value_and_gradient(x), problem.value_and_gradient(scaled)
+    assert other == pytest.approx(one, rel=1e-13)
+    assert np.allclose(by_other[:stop], by_one[:stop], rtol=0, atol=1e-12 * np.abs(by_one).max())
+    longer = scaled[stop:] / x[stop:]
+    assert np.allclose(by_other[stop:] * longer, by_one[stop:], rtol=0, atol=1e-12 * np.abs(by_one).max())
+    scaled[[stop, stop + problem.voxels, stop + 2 * problem.voxels]] = 0.0  # no axis
+    assert np.isfinite(problem.value_and_gradient(scaled)[1]).all()
+
+
+def test_x_is_read_whatever_its_memory_is_like_and_never_written_to() -> None:
+    problem = small_problem(1)
+    x = problem.start(1)
+    value, gradient = problem.value_and_gradient(x)
+    locked, wide = x.copy(), np.repeat(x, 2)
+    locked.flags.writeable = False
+    for given in (locked, wide[::2], x):
+        found = problem.value_and_gradient(given)
+        assert found[0] == value and np.array_equal(found[1], gradient)
+    assert np.array_equal(x, problem.start(1))
+    assert not np.shares_memory(gradient, x)
 
 
 def test_a_lazy_stack_is_read_projection_by_projection() -> None:

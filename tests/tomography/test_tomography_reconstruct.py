@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+from dataclasses import replace
 
 import h5py
 import numpy as np
@@ -15,8 +16,9 @@ from exactgrad.core import checkpoint
 from exactgrad.core.lbfgs import Status
 from exactgrad.core.solve import Budget, Search, Stage, exit_code, run
 from exactgrad.errors import FolderInUse, InputError
-from exactgrad.tomography import basin, choose_weight, run_folder, scaling, starts, uniaxial
+from exactgrad.tomography import basin, choose_weight, formats, run_folder, scaling, starts, uniaxial
 from exactgrad.tomography.compare import axis_error_deg, compare
+from exactgrad.tomography.formats.result import read_truth
 from exactgrad.tomography.problem import TomographyProblem
 from exactgrad.tomography.reconstruct import reconstruct, resume
 from exactgrad.tomography.reconstruct_job import Job, RegularisationTable
@@ -310,6 +312,54 @@ def test_voxels_are_swapped_on_the_way_until_few_are(rounds: int, before: list[i
     plan = Plan(data, Job.model_validate({"basin": {"rounds": rounds}}))
     journal = Journal({f"weight {n + 1}/swapped": np.array(count) for n, count in enumerate(before)})
     assert plan._still_swaps(journal, 2000) is still
+
+
+def test_bright_rings_do_not_tell_dim_needles_their_sign(tmp_path):
+    """Needles in the core, 50 times dimmer than the rings around them, at the largest weight of the path."""
+    scan = {
+        "phantom": {"name": "rings", "shape": [14, 14, 14], "seed": 1},
+        "scan": {"projections": 40, "segments": 8},
+        "measure": {"scale": 50.0},
+    }
+    simulate(scan, tmp_path / "rings.h5")
+    truth = read_truth(tmp_path / "rings.h5")
+    plan, journal = Plan(formats.load(tmp_path / "rings.h5"), Job()), Journal()
+    for _ in range(2):
+        done(plan, journal, plan.next(journal))
+    needles = truth.B[plan.mask(journal) & (truth.A > 0)] > 0
+    wrong = []
+    for is_told in (False, True):
+        fit_now = plan.next(journal)
+        scaled = fit_now.problem
+        problem = scaled.problem
+        if is_told:
+            problem = problem.with_regularisation(replace(problem.regularisation, share=None))
+        x = run([Stage(InUnits(problem, scaled.unit, scaled.steps), 60)], Search.begin([fit_now.x]), Budget()).x
+        B = problem.fields(scaled.steps * x)["B"][plan.mask(journal) & (truth.A > 0)]
+        wrong.append(float(np.mean(B[needles] < 0)))
+    assert wrong[0] <= 0.15 and wrong[1] >= 0.9
+
+
+def done(plan, journal, fit_now):
+    search, budget = Search.begin([fit_now.x]), Budget(tolerance=fit_now.tolerance)
+    x = run([Stage(fit_now.problem, fit_now.iterations)], search, budget).x
+    journal.add(fit_now.name, fit_now.keep(x), np.zeros(1), np.zeros(3))
+
+
+@pytest.mark.parametrize(
+    ("counts", "is_needed"),
+    [([], False), ([[1, 2.0, 1.9]], False), ([[40, 2.0, 1.9]], True), ([[40, 2.0, 2.1]], False)],
+)
+def test_a_last_fit_follows_swaps_of_more_than_a_few_voxels(counts, is_needed):
+    data, _ = golden_mumott()
+    plan, mask = Plan(data, Job()), np.ones(data.geometry.volume_shape, np.uint8)
+    problem = plan.whole.with_mask(mask.astype(bool))
+    journal = Journal({"mean/mask": mask, "mean/mean": mask.astype(float), "weight": np.array(1e-2)})
+    journal.arrays |= {"all/x": problem.start(0)}
+    journal.arrays |= {f"swap {n + 1}/counts": np.array(values) for n, values in enumerate(counts)}
+    found = plan._last(journal)
+    assert (found is not None) is is_needed
+    assert found is None or (found.name == "last" and found.is_final)
 
 
 def test_a_stopped_plan_gives_a_vector_at_every_stage():

@@ -21,6 +21,7 @@ import numpy as np
 from exactgrad.errors import InputError, require_finite, require_range, require_shape
 
 FLOOR = 1e-6  # photons (after the shift by read-out) below which -log is continued by its parabola
+WALL = 1e-4  # photons below zero that cost 1/2; a harder wall would leave its own derivative without digits
 LARGEST_PHOTONS = 1e15
 
 
@@ -180,9 +181,10 @@ class Poisson:
         below = (m - safe) / FLOOR  # 0 above the floor
         minus_log = below * (0.5 * below - 1.0) - np.log(safe)
         slope = np.where(below < 0, (below - 1.0) / FLOOR, -1.0 / safe)
-        negative, steep = np.minimum(m, 0.0) / FLOOR, np.maximum(1.0 - n, 0.0)
+        wall = np.where(n < 0, FLOOR, WALL)  # as hard as what a negative n gains from the logarithm
+        negative, steep = np.minimum(m, 0.0) / wall, np.maximum(1.0 - n, 0.0)
         value = m + n * minus_log + 0.5 * steep * negative**2 + observed.log_gamma
-        return _counted(observed, value, 1.0 + n * slope + steep * negative / FLOOR, 1.0 / safe)
+        return _counted(observed, value, 1.0 + n * slope + steep * negative / wall, 1.0 / safe)
 
 
 @dataclass(frozen=True)
@@ -225,7 +227,12 @@ class StudentT:
         constant = lgamma(nu / 2) - lgamma((nu + 1) / 2) + 0.5 * log(nu * pi)
         value = 0.5 * (nu + 1) * np.log1p(z * z / nu) + np.log(sigma) + constant
         derivative = (nu + 1) * z / (nu + z * z) / sigma
-        return _counted(observed, value, derivative, (nu + 1) / (nu + 3) * sigma**-2)
+        return _counted(observed, value, derivative, self.information * sigma**-2)
+
+    @property
+    def information(self) -> float:
+        """The expected second derivative at a sigma of one."""
+        return (self.freedom + 1) / (self.freedom + 3)
 
 
 @dataclass(frozen=True)
@@ -247,11 +254,19 @@ class Huber:
         """Return the loss of every pixel; see `Loss`."""
         k, sigma = self.bend, self.sigma_photons
         z = (_matching(expected, observed) - observed.photons) / sigma
-        middle = sqrt(2 * pi) * erf(k / sqrt(2))
-        norm = middle + 2 * exp(-0.5 * k * k) / k
         bent = np.clip(z, -k, k)
-        value = bent * (z - 0.5 * bent) + np.log(sigma) + log(norm)
-        return _counted(observed, value, bent / sigma, middle / norm * sigma**-2)
+        value = bent * (z - 0.5 * bent) + np.log(sigma) + log(sum(self._masses))
+        return _counted(observed, value, bent / sigma, self.information * sigma**-2)
+
+    @property
+    def information(self) -> float:
+        """The expected second derivative at a sigma of one."""
+        return self._masses[0] / sum(self._masses)
+
+    @property
+    def _masses(self) -> tuple[float, float]:
+        """Of the density's middle, and of both tails, not yet scaled to a sum of one."""
+        return sqrt(2 * pi) * erf(self.bend / sqrt(2)), 2 * exp(-0.5 * self.bend**2) / self.bend
 
 
 def _require_sigma(sigma: Any) -> np.ndarray:

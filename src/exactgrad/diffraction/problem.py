@@ -248,7 +248,7 @@ def problems() -> dict[str, Any]:
     seen = [observe(rng.poisson(Simulator(settings).image() + 4.0)) for settings in along]
     exposures = [look_around_spots(one, image, 2.5, 0.2) for one, image in zip(along, seen, strict=True)]
     shared = [Free(name, (0, 1)) for name in ("misset_x", "cell_beta", "mosaic")]
-    own = [Free("fluence", (i,), of_all=False) for i in (0, 1)]
+    own = [Free("fluence", (i,), owner=f"image {i + 1}") for i in (0, 1)]
     still = [Free(name) for name in ("misset_x", "cell_b", "distance", "fluence")]
     return {
         "still": DiffractionProblem(exposures[:1], still, restraints=[Restraint("cell_b", 25.0, 0.01)]),

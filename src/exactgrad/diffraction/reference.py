@@ -1,9 +1,12 @@
 """The image once more, from the stated numbers, in numbers of another kind: what exact derivatives are judged by.
 
-Nothing here is shared with the kernel, the model's stages, the tangents or the table's units: lattice, placement and
-corrections are written anew from `Settings`, in SI units, for arrays of complex numbers (a derivative is the imaginary
-part of an image moved by 1e-30 i) or of 50 digits (a derivative is a difference over 2e-20). Neither has a step that
-could be too large or too small, and neither sees the model's own kinks: both round h by its real part.
+Nothing here is shared with the kernel, the model's stages or the tangents: lattice, placement and corrections are
+written anew from `Settings`, in SI units, for arrays of complex numbers (a derivative is the imaginary part of an image
+moved by 1e-30 i) or of 50 digits (a derivative is a difference over 2e-20). Neither has a step that could be too large
+or too small, and neither sees the model's own kinks: both round h by its real part.
+
+What a parameter's number means is for the table to say: `replace` it in the settings, and see how far the stated
+numbers go (`moves_of`). They are linear in it or nearly so, and extrapolated differences are right to 1e-13.
 
 Source: the equations at the top of `model`; complex step: Squire & Trapp 1998.
 """
@@ -13,6 +16,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -25,37 +29,9 @@ from exactgrad.diffraction.settings import Settings
 from exactgrad.errors import InputError
 
 Stated = dict[str, Any]  # the numbers that move, in SI units
-Move = tuple[str, Any, Any]  # which of them, its index, how far per unit of the parameter
-UNITS = {"": 1.0, "A": 1e-10, "m": 1.0, "mm": 1e-3, "um": 1e-6, "deg": np.pi / 180, "rad": 1.0, "%": 0.01}
-UNITS |= dict.fromkeys(("cells", "photons/m^2", "electrons"), 1.0)
-PLACES: dict[str, tuple[str, Any]] = {
-    **{f"cell_{axis}": ("edges", i) for i, axis in enumerate("abc")},
-    **{f"cell_{angle}": ("angles", i) for i, angle in enumerate(("alpha", "beta", "gamma"))},
-    **{f"misset_{axis}": ("misset", i) for i, axis in enumerate("xyz")},
-    **{f"N{axis}": ("cells", i) for i, axis in enumerate("abc")},
-    **{f"mosaic_{axis}": ("spread", i) for i, axis in enumerate("abc")},
-    **{f"detector_rot{axis}": ("tilt", i) for i, axis in enumerate("xyz")},
-    **{f"pix0_{axis}": ("origin", i) for i, axis in enumerate("xyz")},
-    **{f"detector_shift_{axis}": ("shift", i) for i, axis in enumerate("xyz")},
-    **{f"panel_shift_{axis}": ("panel_shift", i) for i, axis in enumerate(("fast", "slow", "normal"))},
-    **{f"panel_rot_{axis}": ("panel_turn", i) for i, axis in enumerate(("fast", "slow", "normal"))},
-    **{name: (name, ...) for name in ("osc", "dispersion", "fluence", "distance", "twotheta", "water")},
-    **dict.fromkeys(("lambda[]", "lambda[i]"), ("own", ...)),
-    **dict.fromkeys(("weight[]", "weight[i]"), ("weights", ...)),
-    **dict.fromkeys(("F", "F[h,k,l]"), ("table", ...)),
-    "N": ("cells", ...),
-    "mosaic": ("spread", ...),
-    "phi": ("phi0", ...),
-    "lambda": ("wavelength", ...),
-    "polar": ("kahn", ...),
-    "close_distance": ("distance", ...),
-    "detector_thick": ("thickness", ...),
-    "detector_abs": ("depth", ...),
-    "default_F": ("default", ...),
-    **dict.fromkeys(("beam_f", "Xclose", "ORGX"), ("position", 0)),
-    **dict.fromkeys(("beam_s", "Yclose", "ORGY"), ("position", 1)),
-}
-SWAPPED = ("mosflm", "denzo")  # their X runs along slow
+Moves = dict[str, np.ndarray]  # how far each of them that moves goes
+FIRST_STEP = 1 / 16  # of a parameter's value, or of its unit where that is 0
+HALVINGS = 5
 
 
 class ComplexStep:
@@ -173,12 +149,8 @@ class Reference:
     def _stated(self) -> Stated:
         return stated_of(self.settings, self.numbers)
 
-    def _moved(self, moves: list[Move], step: Any) -> Stated:
-        stated = self._stated.copy()
-        for key, index, far in moves:
-            stated[key] = stated[key].copy()
-            stated[key][index] += self.numbers.of(far) * step
-        return stated
+    def _moved(self, moves: Moves, step: Any) -> Stated:
+        return self._stated | {key: self._stated[key] + self.numbers.of(far) * step for key, far in moves.items()}
 
     def _photons(self, stated: Stated) -> np.ndarray:
         return _Image(self.settings, stated, self.numbers).photons(self.slow, self.fast)
@@ -225,29 +197,58 @@ def stated_of(settings: Settings, a: Arithmetic) -> Stated:
     }
 
 
-def moves_of(settings: Settings, name: str, direction: Any = 1.0) -> list[Move]:
-    """Return what moves when a named parameter grows by one of its units, or an array by `direction`."""
+def moves_of(settings: Settings, name: str, direction: Any = 1.0) -> Moves:
+    """Return how far the stated numbers go when a parameter grows by one of its units, or an array by `direction`.
+
+    By differences over five halved steps on both sides, or on one where a bound is near, extrapolated (Richardson).
+
+    Raises
+    ------
+    InputError
+        If the parameter has no value on either side, or none of the numbers that are known here moves with it.
+
+    Examples
+    --------
+    >>> from exactgrad.diffraction import Simulator
+    >>> settings = Simulator.from_nanobragg("-cell 50 60 70 90 90 90 -N 3 -default_F 9 -detpixels 4").settings
+    >>> {key: float(far.round(9)) for key, far in moves_of(settings, "phi_rad").items()}
+    {'phi0': 1.0}
+    """
     named = find(name)
-    entry, pixel = named.entry.name, settings.detector.pixel_m
-    unit = pixel if named.unit == "px" else UNITS[named.unit]
-    if entry in ("Xbeam", "Ybeam"):
-        axes = settings.detector.convention.name
-        along_slow = (entry == "Ybeam") != (axes in SWAPPED)
-        sign = -1.0 if axes == "adxv" and entry == "Ybeam" else 1.0
-        return [("position", int(along_slow), sign * unit)]
-    if entry not in PLACES:
-        raise InputError(f"{name}: the reference does not say what it moves")
-    key, index = PLACES[entry]
-    if entry in ("lambda[i]", "weight[i]"):
-        index = named.index
-    if entry == "F[h,k,l]":
-        index = tuple(int(i) for i in np.array(named.index) - settings.structure_factors.lowest)
-    moves: list[Move] = [(key, index, np.asarray(direction, dtype=float) * unit)]
-    if entry == "detector_thick" and settings.detector.attenuation_per_m is None:
-        moves.append(("depth", index, unit))
-    if entry == "default_F" and settings.unlisted is not None:
-        moves.append(("table", (..., settings.unlisted), unit))
-    return moves
+    value, change = named.entry.get(settings, named.index), named.si * np.asarray(direction, dtype=float)
+    far = np.abs(change).max(initial=0.0) or 1.0
+    step = FIRST_STEP * float(np.abs(value).max(initial=0.0) / far or 1.0)
+
+    def stated(steps: float) -> Stated:
+        moved = value + steps * step * change
+        moved = moved if named.entry.array else float(moved)
+        return stated_of(named.entry.put(settings, named.index, moved), ComplexStep())
+
+    for ahead, behind in ((1, -1), (1, 0), (-1, 0)):
+        try:
+            pairs = [(stated(ahead * part), stated(behind * part)) for part in 0.5 ** np.arange(HALVINGS)]
+            break
+        except InputError as error:
+            refused = str(error)
+    else:
+        raise InputError(f"{name}: the reference cannot tell what it moves: {refused}")
+    here, found = stated(0.0), {}
+    for key in here:
+        if any((one[key] != here[key]).any() for one in pairs[0]):
+            rows = [np.real(a[key] - b[key]) / (ahead - behind) * 2.0**i / step for i, (a, b) in enumerate(pairs)]
+            found[key] = _extrapolated(rows, 4.0 if behind else 2.0)
+    if not found:
+        raise InputError(f"{name}: the reference knows no number that it moves")
+    return found
+
+
+def _extrapolated(rows: list[np.ndarray], base: float) -> np.ndarray:
+    """Return the limit of differences over halved steps, whose error goes with powers of `base`."""
+    power = base
+    while len(rows) > 1:
+        rows = [(power * fine - coarse) / (power - 1) for coarse, fine in pairwise(rows)]
+        power *= base
+    return rows[0]
 
 
 class _Image:

@@ -17,13 +17,15 @@ from exactgrad.diffraction.losses import Observed, observe
 from exactgrad.diffraction.parameters.table import find
 from exactgrad.diffraction.refinement.plan import AFTER_POSITIONS, FROM_PIXELS, GROUPS, Plan
 from exactgrad.diffraction.refinement.restraints import CellRule, Restraint, cell_rule
-from exactgrad.diffraction.refinement.unknowns import Free, image_own
+from exactgrad.diffraction.refinement.unknowns import Free, shared_out
 from exactgrad.diffraction.settings import Settings
 from exactgrad.errors import InputError, require_shape
 
 Pair = Annotated[list[Number], Field(min_length=2, max_length=2)]
 Words = Annotated[tuple[str, ...], Field(min_length=1)]
+Together = Annotated[list[Annotated[int, Strict(), Field(ge=0, le=9999)]], Field(min_length=1)]
 TIE = re.compile(r"(?:\s*([0-9.eE+-]+)\s*\*?)?\s*([A-Za-z_]\w*(?:\[[-+0-9, ]*\])?)\s*")
+Owners = dict[str, tuple[int, ...]]  # whose a number is: in words, and the places of its images
 DEFAULT_FREE = ("orientation", "cell", "mosaicity", "scale")
 CELL = GROUPS["cell"]
 
@@ -31,11 +33,12 @@ CELL = GROUPS["cell"]
 class RefineTable(Table):
     """[refine].
 
-    `data` names the recorded images, one an image of the job, or one NeXus file of as many frames. `free`, `per_image`
-    and `fixed` take parameters and the groups of `plan.GROUPS`; `fixed` takes out what a group brought in. `tied`
-    makes one follow another ("cell_b" = "cell_a", "Nc" = "2 Na"). `bounds` are [low, high], `restraints`
-    [value, sigma]. `space_group` constrains the cell; by default that of the MTZ file. What read-out the images had is
-    taken from [noise] where it is not stated here. `seed` begins from a random place about the stated one.
+    `data` names the recorded images, one an image of the job, or one NeXus file of as many frames. `free`, `per_image`,
+    `per_panel` and `fixed` take parameters and the groups of `plan.GROUPS`; `fixed` takes out what a group brought in.
+    `image_groups` and `panel_groups` are those that have a number together. `tied` makes one follow another
+    ("cell_b" = "cell_a", "Nc" = "2 Na"). `bounds` are [low, high], `restraints` [value, sigma]. `space_group`
+    constrains the cell; by default that of the MTZ file. What read-out the images had is taken from [noise] where it
+    is not stated here. `seed` begins from a random place about the stated one.
     """
 
     data: Words
@@ -45,6 +48,9 @@ class RefineTable(Table):
     trusted_adu: Pair | None = None
     free: Words = DEFAULT_FREE
     per_image: tuple[str, ...] = ()
+    image_groups: tuple[Together, ...] = ()
+    per_panel: tuple[str, ...] = ()
+    panel_groups: tuple[Together, ...] = ()
     fixed: tuple[str, ...] = ()
     tied: dict[str, str] = Field(default_factory=dict)
     bounds: dict[str, Pair] = Field(default_factory=dict)
@@ -97,7 +103,7 @@ def plan_of(table: RefineTable, todo: list[Shot], job: Job, base: Path) -> tuple
     if rule is not None:
         forced = rule.fixed_deg | {name: images[0].value(other) for name, other in rule.ties.items()}
         images = [settings.replace(forced) for settings in images]
-    names, own = _free_names(table, images[0], rule)
+    names, owners = _free_names(table, images[0], rule, todo)
     ties = _ties(table, rule, names)
     members: list[Free] = []
     every = tuple(range(len(images)))
@@ -106,7 +112,7 @@ def plan_of(table: RefineTable, todo: list[Shot], job: Job, base: Path) -> tuple
         if not low < high:
             raise InputError(f"refine.bounds.{name} = [{low:g}, {high:g}]: the first must be below the second")
         shared = Free(name, every, low, high, tuple(ties.get(name, ())))
-        members += image_own(shared, len(images)) if name in own and len(images) > 1 else [shared]
+        members += shared_out(shared, owners[name]) if len(owners.get(name, ())) > 1 else [shared]
     for key in (*table.bounds, *table.restraints):
         if not any(find(key).entry is find(name).entry for name in _with_tied(names, ties)):
             raise InputError(f"refine: {key} has a bound or a restraint, but is not free")
@@ -161,10 +167,12 @@ def _pixels(table: RefineTable, count: int, base: Path) -> list[np.ndarray]:
     if len(paths) == 1 and count > 1 and detect_format(paths[0]) == "nexus":
         from exactgrad.diffraction.formats import nexus
 
-        frames = nexus.read(paths[0]).frames
-        if len(frames) != count:
-            raise InputError(f"{paths[0]}: {len(frames)} frames where the job has {count} images")
-        return list(frames)
+        read = nexus.read(paths[0])
+        panels = len(read.corners)
+        if len(read.frames) * panels != count:
+            held = f"{len(read.frames)} frames" + (f" of {panels} panels" if panels > 1 else "")
+            raise InputError(f"{paths[0]}: {held} where the job has {count} images")
+        return [read.of_panel(panel)[frame] for frame in range(len(read.frames)) for panel in range(panels)]
     if len(paths) != count:
         raise InputError(f"refine.data: {len(paths)} files for {count} images; there must be one for each [[image]]")
     return [read_image(path) for path in paths]
@@ -179,8 +187,10 @@ def _rule(table: RefineTable, first: Settings, job: Job, base: Path) -> CellRule
     return None if group is None else cell_rule(str(group), first.crystal.cell)
 
 
-def _free_names(table: RefineTable, first: Settings, rule: CellRule | None) -> tuple[list[str], set[str]]:
-    """Return the free names in their order, and those that every image has for itself."""
+def _free_names(
+    table: RefineTable, first: Settings, rule: CellRule | None, todo: list[Shot]
+) -> tuple[list[str], dict[str, Owners]]:
+    """Return the free names in their order, and the owners of those that are not everyone's."""
     follow = set(rule.ties) | set(rule.fixed_deg) if rule is not None else set()
     tied = {find(name).entry.name for name in table.tied}
     fixed = {find(name).entry.name for word in table.fixed for name in _names(word, first, rule, follow)}
@@ -192,10 +202,63 @@ def _free_names(table: RefineTable, first: Settings, rule: CellRule | None) -> t
                 raise InputError(f"refine.free: {name} is fixed or tied by the space group {table.space_group or ''}")
             if name not in names and entry not in fixed | tied:
                 names.append(name)
-    own = {name for word in table.per_image for name in _names(word, first, rule, follow)}
-    for name in own - set(names):
-        raise InputError(f"refine.per_image: {name} is not free")
-    return names, own
+    found: dict[str, Owners] = {}
+    for key, words, owners in (
+        ("per_image", table.per_image, _images(table, todo)),
+        ("per_panel", table.per_panel, _panels(table, todo)),
+    ):
+        for name in (name for word in words for name in _names(word, first, rule, follow)):
+            if name not in names:
+                raise InputError(f"refine.{key}: {name} is not free")
+            if name in found:
+                raise InputError(f"refine.{key}: {name} is named twice")
+            if key == "per_panel" and not _of_detector(first, name):
+                raise InputError(f"refine.per_panel: {name} is not of the detector; panels share crystal and beam")
+            found[name] = owners
+    return names, found
+
+
+def _images(table: RefineTable, todo: list[Shot]) -> Owners:
+    """Return the images, or groups of them, each with its places among the shots."""
+    if table.image_groups and not table.per_image:
+        raise InputError("refine.image_groups: belongs to per_image, which says what they have together")
+    return _grouped("image", table.image_groups, [shot.image + 1 for shot in todo])
+
+
+def _panels(table: RefineTable, todo: list[Shot]) -> Owners:
+    """Return the panels, or groups of them, each with its places among the shots."""
+    if not table.per_panel:
+        if table.panel_groups:
+            raise InputError("refine.panel_groups: belongs to per_panel, which says what they have together")
+        return {}
+    panels = [shot.panel for shot in todo if shot.panel is not None]
+    if len(panels) < len(todo):
+        raise InputError('refine.per_panel: there is one panel; detector.panel = "all" takes all of a geometry')
+    return _grouped("panel", table.panel_groups, panels)
+
+
+def _grouped(what: str, groups: tuple[list[int], ...], numbers: list[int]) -> Owners:
+    """Return the places of each group, and of each that is in none, by what it is called."""
+    told = [number for group in groups for number in group]
+    for number in told:
+        if number not in numbers:
+            raise InputError(f"refine.{what}_groups: no {what} {number}; there are {min(numbers)} to {max(numbers)}")
+        if told.count(number) > 1:
+            raise InputError(f"refine.{what}_groups: {what} {number} is named twice")
+    every = sorted([*map(sorted, groups), *([number] for number in sorted(set(numbers) - set(told)))])
+    return {
+        f"{what}{'s' if len(group) > 1 else ''} {' '.join(map(str, group))}": tuple(
+            place for place, number in enumerate(numbers) if number in group
+        )
+        for group in every
+    }
+
+
+def _of_detector(settings: Settings, name: str) -> bool:
+    """Return whether a parameter moves the detector, and nothing else."""
+    moved = settings.replace({name: settings.value(name)})
+    shared = ("crystal", "beam", "structure_factors", "water_m")
+    return all(getattr(moved, part) is getattr(settings, part) for part in shared)
 
 
 def _names(word: str, first: Settings, rule: CellRule | None, follow: set[str]) -> list[str]:

@@ -15,7 +15,7 @@ import numpy as np
 
 from exactgrad.tomography.basin_kernel import KERNELS
 from exactgrad.tomography.problem import TomographyProblem
-from exactgrad.tomography.projection import Scan
+from exactgrad.tomography.projection import Scan, fields_of
 from exactgrad.tomography.scaling import FOOTPRINT
 
 ANGLES = 4  # axes across a voxel's own, over half a turn
@@ -57,13 +57,14 @@ def offers_of(rows: np.ndarray, turn: int = 0) -> Offers:
 def changes(problem: TomographyProblem, x: np.ndarray, offers: Offers) -> tuple[np.ndarray, np.ndarray]:
     """Return by how much each offer, at its best amplitude, changes the cost, and that amplitude; shape (C, V)."""
     rows = problem.rows(x)
-    others = [np.column_stack((np.ones_like(B), B, axis)) for B, axis in zip(offers.B, offers.axis, strict=True)]
+    shapes = zip(offers.B, offers.axis, strict=True)
+    fields, others = fields_of(rows), [fields_of(np.vstack((np.ones_like(B), B, axis.T)).T) for B, axis in shapes]
 
     def add(scan: Scan, slope: np.ndarray, bend: np.ndarray, sums: np.ndarray) -> None:
         for offer, moments in zip(others, sums, strict=True):
-            KERNELS.backward_tangent(rows, offer, *scan, slope, bend, moments)
+            KERNELS.backward_tangent(fields, offer, *scan, slope, bend, moments)
 
-    g_phi, h_phi_phi, h_phi_f, g_f, h_f_f = np.moveaxis(problem.sum_of_slopes(rows, add, len(others)), -1, 0)
+    g_phi, h_phi_phi, h_phi_f, g_f, h_f_f = np.moveaxis(problem.sum_of_slopes(rows, add, len(others)), 1, 0)
     h_phi_phi, h_phi_f, h_f_f = (FOOTPRINT * h for h in (h_phi_phi, h_phi_f, h_f_f))
     best = np.divide(h_phi_f - g_phi, h_phi_phi, out=np.zeros_like(g_phi), where=h_phi_phi > 0)
     power = np.maximum(best, 0.0)

@@ -13,8 +13,9 @@ from typing import Protocol
 import numpy as np
 
 from exactgrad.errors import InputError, require_range
+from exactgrad.tomography.costs_kernel import NOTHING, square_root
 
-NOTHING = 1e-100  # a root below: the ray is empty, and what depends on the way it became so is left out
+LOT = 4096  # pixels and segments that are looked at together
 
 
 class Cost(Protocol):
@@ -158,6 +159,33 @@ class Gaussian:
     def residual(self, modelled: np.ndarray, measured: np.ndarray, weight: np.ndarray) -> np.ndarray:
         """Return sqrt(w) (I^ - I)."""
         return np.sqrt(weight) * (modelled - measured)
+
+
+def turn(cost: Cost, seen: np.ndarray, through: np.ndarray, measured: np.ndarray, weight: np.ndarray) -> float:
+    """Return the summed cost of `through` times `seen`, and put its derivative by `seen` in the place of that.
+
+    Parameters
+    ----------
+    cost : Cost
+    seen, measured, weight : ndarray, shape (J, K, S)
+        `seen` may be a view.
+    through : ndarray, shape (J, K)
+
+    Examples
+    --------
+    >>> seen = np.array([[[4.0]]])
+    >>> turn(SquareRoot(), seen, np.ones((1, 1)), np.array([[[1.0]]]), np.array([[[3.0]]])), seen.item()
+    (6.0, 3.0)
+    """
+    if isinstance(cost, SquareRoot):
+        return float(square_root(seen, through, measured, weight, cost.e0))
+    value, together = 0.0, max(1, LOT // seen[0].size)
+    for lines in (slice(first, first + together) for first in range(0, len(seen), together)):
+        factor = through[lines, :, None]
+        part, slope = cost.value_and_slope(factor * seen[lines], measured[lines], weight[lines])
+        np.multiply(factor, slope, out=seen[lines])
+        value += part
+    return value
 
 
 BACKGROUND = 1e-3  # default e0 of the Poisson cost, of the mean measured intensity

@@ -13,13 +13,20 @@ zeros, so that a ray half outside gets its bilinear share and no index is moved.
 
 Two layouts, each with a long vector: interpolation works on the segments of a voxel, which lie side by side in buffers
 (slice rows `a`, columns `b`, lanes) and images (j, k, lanes), `lanes` being S padded to a multiple of four; densities
-work on the voxels of a block, segment by segment: `tile` (lanes x BLOCK). `fields` has a row for each active voxel,
-`lane` (fields, BLOCK) a column for each of a block's. `slot` gives a voxel's row, or -1 outside the mask.
+work on the voxels of a block, segment by segment: `tile` (lanes x BLOCK). `slot` gives a voxel's number, or -1 outside
+the mask.
+
+`fields`: values (fields, voxels), a unit for each field, and the number of the first of three that are a vector of any
+length, or -1. Values are field by field, as in a solver's vector, which is read in place; `lane` (fields, BLOCK) holds
+a block's as the model sees them, times their units and with unit vectors. Gradients, (fields, voxels), are by these.
 
 `slab`: the voxels that a call back adds to: slices from, to, and rows from, to. Slabs cut the volume along its first
 axis, which is a slice's or a row's, so that several calls may add to one gradient at the same time.
 
 `frame`: slices, rows, columns of the slice order and their strides in `slot`, J, K, lanes.
+`box` (slices, 4): rows from, to, and columns from, to, where a slice has active voxels. `reach` (slices, rows + 3, 2):
+of the rays between rows r - 2 and r - 1, the first and last whole column from which one touches an active voxel. Rays
+that touch none are not walked.
 `ray`: row a = ray[0] + ray[1] i + ray[2] j + ray[3] k, column b = ray[4] + ray[5] i + ray[6] j + ray[7] k, length of
 a ray in a slice = ray[8]. `q` (G, 3, lanes): unit vectors of the G points of each segment; `share` (G,): their weights.
 """
@@ -43,6 +50,7 @@ from exactgrad.kernels.compile import compiled, inlined, scalar
 BORDER = 2
 BLOCK = 64  # voxels
 WORK = 4  # rows of a block's scratch, for each field
+ROOT_BITS, HALF = np.uint64(0x5FE6EB50C7B537A9), np.uint64(1)  # minus the bits of x^2 over two: those of about 1/x
 CONTRACT = ("contract",)
 
 intrinsic: Any = extending.intrinsic  # a function of LLVM instructions
@@ -140,15 +148,33 @@ def inside(base, slope, least, most, low, high):
 
 
 @scalar
-def ray_range(ray, frame, i, j, top, end):
-    """Start of the rays (j, .) in slice i, row and column; the first and last k that touch its rows top to end - 1."""
+def touches(reach, i, a, b):
+    """Whether a ray at row a and column b of slice i touches an active voxel."""
+    row, column = int(np.floor(a)) + BORDER, int(np.floor(b))
+    return reach[i, row, 0] <= column <= reach[i, row, 1]
+
+
+@scalar
+def ray_range(ray, frame, box, reach, i, j, top, end):
+    """Start of the rays (j, .) in slice i, row and column; the first and last k that touch voxels of these rows."""
     a, b = ray[0] + ray[1] * i + ray[2] * j, ray[4] + ray[5] * i + ray[6] * j
     low, high = inside(a, ray[3], top - 1.0, end, 0.0, frame[7] - 1.0)
     if low <= high:
-        low, high = inside(b, ray[7], -1.0, frame[2], low, high)
-    if low > high:
+        low, high = inside(b, ray[7], box[i, 2] - 1.0, box[i, 3], low, high)
+    if low > high or top >= end:
         low, high = 0.0, -1.0
-    return a, b, int(low), int(high)
+    first, last = int(low), int(high)
+    while first <= last and not touches(reach, i, a + ray[3] * first, b + ray[7] * first):
+        first += 1
+    while first < last and not touches(reach, i, a + ray[3] * last, b + ray[7] * last):
+        last -= 1
+    return a, b, first, last
+
+
+@scalar
+def active_rows(box, i, top, end):
+    """The rows of slice i, from top to end - 1, that have active voxels: from, to."""
+    return max(top, box[i, 0]), min(end, box[i, 1])
 
 
 @scalar
@@ -161,12 +187,19 @@ def sample(ray, frame, a, b, k):
 
 
 @inlined
-def gather(buffer, ray, frame, i, image):
+def clear(buffer, frame, top, end):
+    """Set rows top to end - 1 of a slice, and what is beside them, to zero."""
+    down = (frame[2] + 2 * BORDER) * frame[8]
+    buffer[(top + 1) * down : (end + 4) * down] = 0.0
+
+
+@inlined
+def gather(buffer, ray, frame, box, reach, i, image):
     """Add slice i to the image: one bilinear sample a ray, times its length in the slice."""
     lanes = frame[8]
     down = (frame[2] + 2 * BORDER) * lanes
     for j in range(frame[6]):
-        a, b, first, last = ray_range(ray, frame, i, j, 0, frame[1])
+        a, b, first, last = ray_range(ray, frame, box, reach, i, j, box[i, 0], box[i, 1])
         for k in range(first, last + 1):
             at, wa, wb = sample(ray, frame, a, b, k)
             lower, upper = ray[8] * wa, ray[8] - ray[8] * wa
@@ -177,13 +210,13 @@ def gather(buffer, ray, frame, i, image):
 
 
 @inlined
-def scatter(image, ray, frame, i, top, end, buffer):
+def scatter(image, ray, frame, box, reach, i, top, end, buffer):
     """Set rows top to end - 1 of slice i to the image's share: the transpose of `gather`."""
     lanes = frame[8]
     down = (frame[2] + 2 * BORDER) * lanes
-    buffer[(top + 1) * down : (end + 4) * down] = 0.0  # and what is beside them
+    clear(buffer, frame, top, end)
     for j in range(frame[6]):
-        a, b, first, last = ray_range(ray, frame, i, j, top, end)
+        a, b, first, last = ray_range(ray, frame, box, reach, i, j, top, end)
         for k in range(first, last + 1):
             at, wa, wb = sample(ray, frame, a, b, k)
             lower, upper = ray[8] * wa, ray[8] - ray[8] * wa
@@ -194,12 +227,12 @@ def scatter(image, ray, frame, i, top, end, buffer):
 
 
 @inlined
-def gather_slopes(buffer, ray, frame, i, image_j, image_k):
+def gather_slopes(buffer, ray, frame, box, reach, i, image_j, image_k):
     """Add what slice i adds to the derivatives of the image by j_offset and k_offset."""
     lanes = frame[8]
     down = (frame[2] + 2 * BORDER) * lanes
     for j in range(frame[6]):
-        a, b, first, last = ray_range(ray, frame, i, j, 0, frame[1])
+        a, b, first, last = ray_range(ray, frame, box, reach, i, j, box[i, 0], box[i, 1])
         for k in range(first, last + 1):
             at, wa, wb = sample(ray, frame, a, b, k)
             pixel = (j * frame[7] + k) * lanes
@@ -246,6 +279,46 @@ def whole(count):
     return (count + 15) & ~15
 
 
+@intrinsic
+def bits_of(typing_context, number):
+    """The 64 bits of a double."""
+
+    def generate(context, builder, signature, arguments):
+        return builder.bitcast(arguments[0], ir.IntType(64))
+
+    return numba.types.uint64(numba.types.float64), generate
+
+
+@intrinsic
+def as_double(typing_context, bits):
+    """The double that has these 64 bits."""
+
+    def generate(context, builder, signature, arguments):
+        return builder.bitcast(arguments[0], ir.DoubleType())
+
+    return numba.types.float64(numba.types.int64), generate
+
+
+@inlined
+def make_unit(lane, axis, width):
+    """Divide the vectors of a block by their length, whose square is 1e-200 to 1e200; one of zeros stays.
+
+    No root and no division, which would cost a twentieth of everything: halved bits are 1/length to 4 % (Lomont 2003),
+    two steps like Newton's, of fourth and third order, make it exact.
+    """
+    x, y, z = lane[axis], lane[axis + 1], lane[axis + 2]
+    for n in range(width):
+        square = x[n] * x[n] + y[n] * y[n] + z[n] * z[n]
+        r = as_double(ROOT_BITS - (bits_of(square) >> HALF))
+        e = 1.0 - square * r * r
+        r += r * e * (0.5 + e * (0.375 + e * 0.3125))
+        e = 1.0 - square * r * r
+        r += r * e * (0.5 + e * 0.375)
+        x[n] *= r
+        y[n] *= r
+        z[n] *= r
+
+
 # What a model says of a block of voxels: `Kernels` puts its own in these places --------------------------------------
 
 FIELDS = 1  # columns of a row
@@ -274,40 +347,62 @@ def cotangent_tangent(lane, change, q, share, width, work, tile, tile_change, ou
 # The walk through the slices -----------------------------------------------------------------------------------------
 
 
-def load_block(fields, slot, frame, i, position, cells, lane, rows, places):
+def load_block(fields, slot, frame, i, position, cells, lane, numbers, places):
     """Take the next active voxels of slice i, below `cells`, at most `BLOCK`; return how many, and where to go on."""
+    values, unit, axis = fields
     count = 0
-    columns = frame[2]
+    columns, step, lanes = frame[2], frame[5], frame[8]
     while position < cells and count < BLOCK:
         row = position // columns
         column = position - row * columns
         at = i * frame[3] + row * frame[4]
-        start = ((row + BORDER) * (columns + 2 * BORDER) + BORDER) * frame[8]
+        start = ((row + BORDER) * (columns + 2 * BORDER) + BORDER) * lanes
         stop = min(columns, column + BLOCK - count)
         position += stop - column
+        first, more = slot[at + column * step], stop - column
+        if step == 1 and first >= 0 and slot[at + stop - 1] - first == more - 1:  # side by side, in whole vectors
+            here, there = numbers[count : count + more], places[count : count + more]
+            for n in range(more):
+                here[n], there[n] = first + n, start + (column + n) * lanes
+            for f in range(FIELDS):
+                source, target, scale = values[f, first : first + more], lane[f, count : count + more], unit[f]
+                for n in range(more):
+                    target[n] = scale * source[n]
+            count += more
+            continue
         for c in range(column, stop):
-            voxel = slot[at + c * frame[5]]
+            voxel = slot[at + c * step]
             if voxel >= 0:
-                rows[count], places[count] = voxel, start + c * frame[8]
+                numbers[count], places[count] = voxel, start + c * lanes
                 for f in range(FIELDS):
-                    lane[f, count] = fields[voxel, f]
+                    lane[f, count] = unit[f] * values[f, voxel]
                 count += 1
+    if axis >= 0:
+        make_unit(lane, axis, whole(count))
     return count, position
 
 
-def add_block(out, rows, count, gradient):
-    """Add a block's derivatives by its fields to the voxels' rows."""
+def add_block(out, numbers, count, gradient):
+    """Add a block's derivatives by its fields to its voxels, run by run."""
+    first = numbers[0]
+    if count > 0 and numbers[count - 1] - first == count - 1:  # side by side
+        for f in range(FIELDS):
+            source, target = out[f], gradient[f, first : first + count]
+            for n in range(count):
+                target[n] += source[n]
+        return
     for n in range(count):
         for f in range(FIELDS):
-            gradient[rows[n], f] += out[f, n]
+            gradient[f, numbers[n]] += out[f, n]
 
 
-def fill(fields, q, share, slot, frame, i, lane, work, tile, rows, places, buffer):
+def fill(fields, q, share, slot, frame, box, i, lane, work, tile, numbers, places, buffer):
     """Fill the buffer with the density of slice i; return how many active voxels it has."""
-    found, position, cells = 0, 0, frame[1] * frame[2]
-    buffer[:] = 0.0
+    found, position, cells = 0, box[i, 0] * frame[2], box[i, 1] * frame[2]
+    if fields[0].shape[1] < slot.size:  # else every place is set
+        clear(buffer, frame, box[i, 0], box[i, 1])
     while position < cells:
-        count, position = load_block(fields, slot, frame, i, position, cells, lane, rows, places)
+        count, position = load_block(fields, slot, frame, i, position, cells, lane, numbers, places)
         found += count
         tile[:] = 0.0
         density(lane, q, share, whole(count), work, tile)
@@ -315,14 +410,15 @@ def fill(fields, q, share, slot, frame, i, lane, work, tile, rows, places, buffe
     return found
 
 
-def fill_tangent(fields, changes, q, share, slot, frame, i, lane, change, work, tile, rows, places, buffer):
+def fill_tangent(fields, changes, q, share, slot, frame, box, i, lane, change, work, tile, numbers, places, buffer):
     """Fill the buffer with the change of the density of slice i when the fields change."""
-    found, position, cells = 0, 0, frame[1] * frame[2]
-    buffer[:] = 0.0
+    found, position, cells = 0, box[i, 0] * frame[2], box[i, 1] * frame[2]
+    if fields[0].shape[1] < slot.size:  # else every place is set
+        clear(buffer, frame, box[i, 0], box[i, 1])
     while position < cells:
         before = position
-        count, position = load_block(fields, slot, frame, i, before, cells, lane, rows, places)
-        load_block(changes, slot, frame, i, before, cells, change, rows, places)
+        count, position = load_block(fields, slot, frame, i, before, cells, lane, numbers, places)
+        load_block(changes, slot, frame, i, before, cells, change, numbers, places)
         found += count
         tile[:] = 0.0
         density_tangent(lane, change, q, share, whole(count), work, tile)
@@ -330,47 +426,48 @@ def fill_tangent(fields, changes, q, share, slot, frame, i, lane, change, work, 
     return found
 
 
-def pull(fields, q, share, slot, frame, i, top, end, lane, work, tile, out, rows, places, buffer, gradient):
+def pull(fields, q, share, slot, frame, i, top, end, lane, work, tile, out, numbers, places, buffer, gradient):
     """Add to the gradient by the fields of these rows of slice i; the buffer holds the cotangent of the density."""
     position, cells = top * frame[2], end * frame[2]
     while position < cells:
-        count, position = load_block(fields, slot, frame, i, position, cells, lane, rows, places)
+        count, position = load_block(fields, slot, frame, i, position, cells, lane, numbers, places)
         take_block(buffer, places, count, frame[8], tile)
         cotangent(lane, q, share, whole(count), work, tile, out)
-        add_block(out, rows, count, gradient)
+        add_block(out, numbers, count, gradient)
 
 
 def pull_tangent(
-    fields, changes, q, share, slot, frame, i, top, end, lane, change, work, tile, tile_change, out, rows, places,
+    fields, changes, q, share, slot, frame, i, top, end, lane, change, work, tile, tile_change, out, numbers, places,
     buffer, buffer_change, gradient,
 ):  # fmt: skip
     """Add the change of `pull` when the fields and the cotangent of the density change."""
     position, cells = top * frame[2], end * frame[2]
     while position < cells:
         before = position
-        count, position = load_block(fields, slot, frame, i, before, cells, lane, rows, places)
-        load_block(changes, slot, frame, i, before, cells, change, rows, places)
+        count, position = load_block(fields, slot, frame, i, before, cells, lane, numbers, places)
+        load_block(changes, slot, frame, i, before, cells, change, numbers, places)
         take_block(buffer, places, count, frame[8], tile)
         take_block(buffer_change, places, count, frame[8], tile_change)
         cotangent_tangent(lane, change, q, share, whole(count), work, tile, tile_change, out)
-        add_block(out, rows, count, gradient)
+        add_block(out, numbers, count, gradient)
 
 
 _IMAGE = "float64[::1]"
-_MODEL = "float64[:, ::1]"
-_PLACE = "int64[::1], float64[::1]"  # frame, ray
-_SCAN = f"float64[:, :, ::1], float64[::1], int32[::1], {_PLACE}"  # q, share, slot, frame, ray
+_VALUES = "float64[:, ::1]"
+_FIELDS = f"Tuple(({_VALUES}, float64[::1], int64))"
+_PLACE = "int64[::1], float64[::1], int32[:, ::1], int32[:, :, ::1]"  # frame, ray, box, reach
+_SCAN = f"float64[:, :, ::1], float64[::1], int32[::1], {_PLACE}"  # q, share, slot, and those
 _SLAB = "int64[::1]"
 
 
 @inlined
 def new_buffer(frame):
-    """Return room for a slice."""
-    return np.empty((frame[1] + 2 * BORDER) * (frame[2] + 2 * BORDER) * frame[8])
+    """Return room for a slice, its border empty."""
+    return np.zeros((frame[1] + 2 * BORDER) * (frame[2] + 2 * BORDER) * frame[8])
 
 
 def scratch(frame):
-    """Return room for a block: its fields, what a model makes on the way, the tile, and its voxels' rows and places."""
+    """Return room for a block: fields, what a model makes on the way, the tile, and its voxels' numbers and places."""
     return (
         np.zeros((FIELDS, BLOCK)),
         np.zeros((WORK * FIELDS, BLOCK)),
@@ -380,64 +477,66 @@ def scratch(frame):
     )
 
 
-def forward(fields, q, share, slot, frame, ray, image):
+def forward(fields, q, share, slot, frame, ray, box, reach, image):
     """Add the projection of the density to the image."""
-    lane, work, tile, rows, places = scratch(frame)
+    lane, work, tile, numbers, places = scratch(frame)
     buffer = new_buffer(frame)
     for i in range(frame[0]):
-        if fill(fields, q, share, slot, frame, i, lane, work, tile, rows, places, buffer):
-            gather(buffer, ray, frame, i, image)
+        if fill(fields, q, share, slot, frame, box, i, lane, work, tile, numbers, places, buffer):
+            gather(buffer, ray, frame, box, reach, i, image)
 
 
-def forward_slopes(fields, q, share, slot, frame, ray, image_j, image_k):
+def forward_slopes(fields, q, share, slot, frame, ray, box, reach, image_j, image_k):
     """Add the derivatives of the projection by j_offset and k_offset to two images."""
-    lane, work, tile, rows, places = scratch(frame)
+    lane, work, tile, numbers, places = scratch(frame)
     buffer = new_buffer(frame)
     for i in range(frame[0]):
-        if fill(fields, q, share, slot, frame, i, lane, work, tile, rows, places, buffer):
-            gather_slopes(buffer, ray, frame, i, image_j, image_k)
+        if fill(fields, q, share, slot, frame, box, i, lane, work, tile, numbers, places, buffer):
+            gather_slopes(buffer, ray, frame, box, reach, i, image_j, image_k)
 
 
-def forward_tangent(fields, changes, q, share, slot, frame, ray, image):
+def forward_tangent(fields, changes, q, share, slot, frame, ray, box, reach, image):
     """Add the change of the projection to the image, when the fields change."""
-    lane, work, tile, rows, places = scratch(frame)
+    lane, work, tile, numbers, places = scratch(frame)
     buffer, change = new_buffer(frame), np.zeros_like(lane)
     for i in range(frame[0]):
-        if fill_tangent(fields, changes, q, share, slot, frame, i, lane, change, work, tile, rows, places, buffer):
-            gather(buffer, ray, frame, i, image)
+        if fill_tangent(
+            fields, changes, q, share, slot, frame, box, i, lane, change, work, tile, numbers, places, buffer
+        ):
+            gather(buffer, ray, frame, box, reach, i, image)
 
 
-def backward(fields, q, share, slot, frame, ray, slab, image, gradient):
+def backward(fields, q, share, slot, frame, ray, box, reach, slab, image, gradient):
     """Add to the gradient by the fields of the slab's voxels; `image` holds the cotangent of the projection."""
-    lane, work, tile, rows, places = scratch(frame)
+    lane, work, tile, numbers, places = scratch(frame)
     buffer, out = new_buffer(frame), np.zeros_like(lane)
-    top, end = slab[2], slab[3]
     for i in range(slab[0], slab[1]):
-        scatter(image, ray, frame, i, top, end, buffer)
-        pull(fields, q, share, slot, frame, i, top, end, lane, work, tile, out, rows, places, buffer, gradient)
+        top, end = active_rows(box, i, slab[2], slab[3])
+        scatter(image, ray, frame, box, reach, i, top, end, buffer)
+        pull(fields, q, share, slot, frame, i, top, end, lane, work, tile, out, numbers, places, buffer, gradient)
 
 
-def backward_tangent(fields, changes, q, share, slot, frame, ray, slab, image, image_change, gradient):
+def backward_tangent(fields, changes, q, share, slot, frame, ray, box, reach, slab, image, image_change, gradient):
     """Add the change of `backward` to the gradient, when the fields and the cotangent change."""
-    lane, work, tile, rows, places = scratch(frame)
+    lane, work, tile, numbers, places = scratch(frame)
     change, out, tile_change = np.zeros_like(lane), np.zeros_like(lane), np.zeros_like(tile)
     buffer, buffer_change = new_buffer(frame), new_buffer(frame)
-    top, end = slab[2], slab[3]
     for i in range(slab[0], slab[1]):
-        scatter(image, ray, frame, i, top, end, buffer)
-        scatter(image_change, ray, frame, i, top, end, buffer_change)
+        top, end = active_rows(box, i, slab[2], slab[3])
+        scatter(image, ray, frame, box, reach, i, top, end, buffer)
+        scatter(image_change, ray, frame, box, reach, i, top, end, buffer_change)
         pull_tangent(
-            fields, changes, q, share, slot, frame, i, top, end, lane, change, work, tile, tile_change, out, rows,
+            fields, changes, q, share, slot, frame, i, top, end, lane, change, work, tile, tile_change, out, numbers,
             places, buffer, buffer_change, gradient,
         )  # fmt: skip
 
 
 _SIGNATURES = {
-    "forward": f"void({_MODEL}, {_SCAN}, {_IMAGE})",
-    "forward_slopes": f"void({_MODEL}, {_SCAN}, {_IMAGE}, {_IMAGE})",
-    "forward_tangent": f"void({_MODEL}, {_MODEL}, {_SCAN}, {_IMAGE})",
-    "backward": f"void({_MODEL}, {_SCAN}, {_SLAB}, {_IMAGE}, {_MODEL})",
-    "backward_tangent": f"void({_MODEL}, {_MODEL}, {_SCAN}, {_SLAB}, {_IMAGE}, {_IMAGE}, {_MODEL})",
+    "forward": f"void({_FIELDS}, {_SCAN}, {_IMAGE})",
+    "forward_slopes": f"void({_FIELDS}, {_SCAN}, {_IMAGE}, {_IMAGE})",
+    "forward_tangent": f"void({_FIELDS}, {_FIELDS}, {_SCAN}, {_IMAGE})",
+    "backward": f"void({_FIELDS}, {_SCAN}, {_SLAB}, {_IMAGE}, {_VALUES})",
+    "backward_tangent": f"void({_FIELDS}, {_FIELDS}, {_SCAN}, {_SLAB}, {_IMAGE}, {_IMAGE}, {_VALUES})",
 }
 _COMPILING = threading.RLock()
 
@@ -450,7 +549,7 @@ class Kernels:
     model : str
         Its name, which tells its kernels from others' in the cache.
     fields : int
-        Columns of its rows.
+        How many it has.
     *functions
         The model's `density`, `density_tangent`, `cotangent`, `cotangent_tangent`, of these names; those that no walk
         asked for needs may be left out.
@@ -485,22 +584,23 @@ class Kernels:
         return digest.hexdigest()[:8]
 
 
-@compiled(f"void({_MODEL}, {_PLACE}, {_IMAGE})")
-def project(slices, frame, ray, image):
+@compiled(f"void({_VALUES}, {_PLACE}, {_IMAGE})")
+def project(slices, frame, ray, box, reach, image):
     """Add the projection of a volume to the image: `slices` (Nd, buffer) are its slices as padded buffers."""
     for i in range(frame[0]):
-        gather(slices[i], ray, frame, i, image)
+        gather(slices[i], ray, frame, box, reach, i, image)
 
 
-@compiled(f"void({_IMAGE}, {_PLACE}, {_SLAB}, {_MODEL})")
-def back_project(image, frame, ray, slab, slices):
+@compiled(f"void({_IMAGE}, {_PLACE}, {_SLAB}, {_VALUES})")
+def back_project(image, frame, ray, box, reach, slab, slices):
     """Set the slab's voxels in its slices to the transpose of `project`."""
     for i in range(slab[0], slab[1]):
-        scatter(image, ray, frame, i, slab[2], slab[3], slices[i - slab[0]])
+        top, end = active_rows(box, i, slab[2], slab[3])
+        scatter(image, ray, frame, box, reach, i, top, end, slices[i - slab[0]])
 
 
-@compiled(f"void({_MODEL}, {_PLACE}, {_IMAGE}, {_IMAGE})")
-def project_slopes(slices, frame, ray, image_j, image_k):
+@compiled(f"void({_VALUES}, {_PLACE}, {_IMAGE}, {_IMAGE})")
+def project_slopes(slices, frame, ray, box, reach, image_j, image_k):
     """Add the derivatives of `project` by j_offset and k_offset to two images."""
     for i in range(frame[0]):
-        gather_slopes(slices[i], ray, frame, i, image_j, image_k)
+        gather_slopes(slices[i], ray, frame, box, reach, i, image_j, image_k)

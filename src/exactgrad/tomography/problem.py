@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -11,9 +12,9 @@ import numpy as np
 from exactgrad.core.parameters import Parameter, Parameters
 from exactgrad.errors import InputError, require_finite, require_shape
 from exactgrad.kernels.threads import choose_threads, for_each
-from exactgrad.tomography.costs import Cost, cost_of
+from exactgrad.tomography.costs import Cost, cost_of, turn
 from exactgrad.tomography.dataset import Dataset
-from exactgrad.tomography.projection import Field, Model, Projector, Scan, Slab
+from exactgrad.tomography.projection import Field, Fields, Model, Projector, Scan, Slab
 from exactgrad.tomography.regularisation import Pairs, Regularisation, neighbours
 from exactgrad.tomography.sphere import UnitVectors, angle_gradients, axis_from_angles
 from exactgrad.tomography.tensor import Tensor
@@ -23,7 +24,8 @@ from exactgrad.tomography.zonal import Zonal
 MODELS: dict[str, Callable[[], Model]] = {"uniaxial": Uniaxial, "zonal": Zonal, "tensor": Tensor}
 SLABS = 4  # of a model without kernels, whose rounding may depend on how many voxels are taken together
 IMAGES_BYTES = 1 << 19  # of the images that wait for all slabs, where there is work for threads
-LOT = 8192  # voxels
+LOT = 4096  # voxels
+TAME = 1e-200, 1e200  # squared lengths of vectors that a kernel normalises itself
 UNIT_S = 5e-9  # per projection, voxel and segment, for choosing threads
 DIRECTION = UnitVectors()
 Images = tuple[np.ndarray, ...]  # derivatives by a projection's images, in lanes
@@ -104,7 +106,6 @@ class TomographyProblem:
         if not self.mask.any():
             raise InputError("mask: no voxel is in it: at least one is needed")
         self.projector = Projector(self.geometry, self.mask)
-        self._found_pairs: Pairs | None = None
         self.voxels = self.projector.voxels
         self.size = self.voxels * sum(field.components for field in self.free)
 
@@ -120,10 +121,8 @@ class TomographyProblem:
 
     @property
     def _pairs(self) -> Pairs:
-        """The neighbours in the mask, found when they are first asked for."""
-        if self._found_pairs is None:
-            self._found_pairs = neighbours(self.mask)
-        return self._found_pairs
+        """The neighbours in the mask."""
+        return neighbours(self.mask)
 
     @property
     def _held(self) -> np.ndarray:
@@ -223,33 +222,57 @@ class TomographyProblem:
 
     @property
     def _shape(self) -> tuple[int, int]:
-        """Shape (V, P) of the rows."""
-        return self.voxels, sum(field.components for field in self.model.fields)
+        """Shape (P, V) of what the rows are stored as."""
+        return sum(field.components for field in self.model.fields), self.voxels
+
+    @property
+    def _is_whole(self) -> bool:
+        """Whether x holds all fields, one after the other as they are stored."""
+        return len(self.free) == len(self.model.fields)
 
     def _unit(self, field: Field) -> float:
         return self.scale**field.scaling
 
     def rows(self, x: np.ndarray) -> np.ndarray:
-        """Return the model's rows, shape (V, P), in the data's units."""
-        rows = np.empty(self._shape) if len(self.free) == len(self.model.fields) else self._held.copy()
+        """Return the model's rows, shape (V, P), in the data's units; in memory they lie field by field."""
+        stored = np.empty(self._shape) if self._is_whole else np.array(self._held.T, order="C")
         for field, part in self._blocks(self._vector(x)):
             columns = self._columns(field)
             for lot in self._lots():
                 now = part[:, lot]
-                rows[lot, columns] = (DIRECTION.apply(now) if field.direction else self._unit(field) * now).T
-        return rows
+                stored[columns, lot] = DIRECTION.apply(now) if field.direction else self._unit(field) * now
+        return stored.T
+
+    def _told(self, x: np.ndarray) -> np.ndarray | Fields:
+        """Return what a projector is told of x: x itself where that will do, or the rows."""
+        directions = [(field, part) for field, part in self._blocks(x) if field.direction]
+        will_do = self.model.kernels is not None and self._is_whole and len(directions) < 2
+        if not (will_do and all(self._are_tame(part) for _, part in directions)):
+            return self.rows(x)
+        units = [self._unit(field) for field in self.model.fields for _ in range(field.components)]
+        first = self._columns(directions[0][0]).start if directions else -1
+        return np.require(x, requirements=["C", "A", "W"]).reshape(self._shape), np.array(units), first
+
+    def _are_tame(self, vectors: np.ndarray) -> bool:
+        """Return whether no vector's square, (3, V), over- or underflows."""
+        with np.errstate(over="ignore", under="ignore"):
+            squares = (np.einsum("cv,cv->v", lot, lot) for lot in (vectors[:, lot] for lot in self._lots()))
+            return all(TAME[0] < square.min() and square.max() < TAME[1] for square in squares)
 
     def _push_rows(self, x: np.ndarray, v: np.ndarray) -> np.ndarray:
         """Return the change of the rows when x changes by v."""
         changes = np.zeros(self._shape)
         for (field, part), (_, change) in zip(self._blocks(x), self._blocks(v), strict=True):
             pushed = DIRECTION.push(part, change) if field.direction else self._unit(field) * change
-            changes[:, self._columns(field)] = pushed.T
-        return changes
+            changes[self._columns(field)] = pushed
+        return changes.T
 
-    def pull_rows(self, x: np.ndarray, by_rows: np.ndarray) -> np.ndarray:
-        """Return the gradient by x of what has the gradient `by_rows`, shape (V, P), by the rows."""
-        gradient = np.empty(self.size)
+    def pull_rows(self, x: np.ndarray, by_rows: np.ndarray, is_spent: bool = False) -> np.ndarray:
+        """Return the gradient by x of what has the gradient `by_rows`, shape (V, P), by the rows.
+
+        One that lies field by field and `is_spent` becomes the result where x holds all fields: there is no second one.
+        """
+        gradient = by_rows.T.reshape(-1) if is_spent and self._is_whole else np.empty(self.size)
         for (field, part), (_, out) in zip(self._blocks(x), self._blocks(gradient), strict=True):
             columns = self._columns(field)
             for lot in self._lots():
@@ -348,21 +371,40 @@ class TomographyProblem:
     def value_and_gradient(self, x: np.ndarray) -> tuple[float, np.ndarray]:
         """Return the cost and its exact gradient by x."""
         x = self._vector(x)
-        value, by_rows = self._value_and_gradient(self.rows(x))
-        return value, self.pull_rows(x, by_rows)
+        value, by_rows = self._value_and_gradient(self._told(x))
+        return value, self.pull_rows(x, by_rows, is_spent=True)
 
     def penalty_and_gradient(self, x: np.ndarray) -> tuple[float, np.ndarray]:
         """Return the regularisation and its exact gradient by x."""
-        x = self._vector(x)
-        value, gradient = 0.0, np.zeros(self.size)
-        for (field, part), (_, out) in zip(self._blocks(x), self._blocks(gradient), strict=True):
-            if not self.regularisation.acts_on(field.name):
-                continue
-            f = DIRECTION.apply(part) if field.direction else part
-            term, g = self.regularisation.value_and_gradient(field.name, f, field.direction, self._pairs)
-            value += term
-            out[:] = DIRECTION.pull(part, g) if field.direction else g
-        return value, gradient
+        gradient = np.zeros(self.size)
+        return self.add_penalty(x, gradient), gradient
+
+    def add_penalty(self, x: np.ndarray, gradient: np.ndarray) -> float:
+        """Add the regularisation's exact gradient by x to `gradient`, in place, and return the regularisation.
+
+        Plane by plane, so that what is made on the way is small: with `value_and_gradient` before it the whole loss
+        takes no second gradient.
+        """
+        acting = [
+            (field, part, out)
+            for (field, part), (_, out) in zip(self._blocks(self._vector(x)), self._blocks(gradient), strict=True)
+            if self.regularisation.acts_on(field.name)
+        ]
+        value, share = 0.0, self.regularisation.share
+        for first, last in self.projector.slabs(max(1, self.voxels // LOT)) if acting else []:
+            own, reach = self.projector.inside((first, last)), self.projector.inside((first, last + 1))
+            pairs = _pairs_from(self.mask[first : last + 1], last - first)
+            here = None if share is None else share[reach]
+            smooth = replace(self.regularisation, ridge={}, positive={}, share=here)
+            for field, part, out in acting:
+                m, count = part[:, reach], own.stop - own.start
+                f = DIRECTION.apply(m) if field.direction else m
+                likeness, g = smooth.value_and_gradient(field.name, f, field.direction, pairs)
+                alone, by_own = self.regularisation.value_and_gradient(field.name, f[:, :count], field.direction, [])
+                g[:, :count] += by_own
+                out[:, reach] += DIRECTION.pull(m, g) if field.direction else g
+                value += likeness + alone
+        return value
 
     def off_kink(self, x: np.ndarray) -> None:
         """Return None: no limit binds."""
@@ -383,11 +425,11 @@ class TomographyProblem:
 
         def pull(n: int, found: Images, slab: Slab, sums: np.ndarray) -> None:
             by_image, moved = found
-            self.projector.backward(self.model, rows, n, by_image, sums[0], slab)
-            self.projector.backward_tangent(self.model, rows, changes, n, by_image, moved, sums[1], slab)
+            self.projector.backward(self.model, rows, n, by_image, sums[0].T, slab)
+            self.projector.backward_tangent(self.model, rows, changes, n, by_image, moved, sums[1].T, slab)
 
         _, (g, dg) = self._sum(images, pull, 2)
-        product = self.pull_rows(x, dg) + self._pull_rows_tangent(x, v, g)
+        product = self.pull_rows(x, dg.T) + self._pull_rows_tangent(x, v, g.T)
         return product + self._penalty_product(x, v, gauss_newton=False)
 
     def gauss_newton_product(self, x: np.ndarray, v: np.ndarray) -> np.ndarray:
@@ -403,12 +445,12 @@ class TomographyProblem:
             return 0.0, (self._cotangent(through**2, normal * self.projector.segments(change)),)
 
         _, (product,) = self._sum(images, self._pull(rows), 1)
-        return self.pull_rows(x, product) + self._penalty_product(x, v, gauss_newton=True)
+        return self.pull_rows(x, product.T) + self._penalty_product(x, v, gauss_newton=True)
 
     def sum_of_slopes(
         self, rows: np.ndarray, add: Callable[[Scan, np.ndarray, np.ndarray, np.ndarray], None], parts: int
     ) -> np.ndarray:
-        """Return sums by voxel, shape (parts, V, P), of the cost's slopes and curvatures at `rows`, walked back.
+        """Return sums by voxel, shape (parts, P, V), of the cost's slopes and curvatures at `rows`, walked back.
 
         ``add(scan, slope, bend, sums)`` gets what a kernel's walk back is told, the images of the derivative and of the
         Gauss-Newton curvature by the density's projection, and the sums to add to.
@@ -428,12 +470,12 @@ class TomographyProblem:
         return self._sum(images, pull, parts)[1]
 
     def _penalty_product(self, x: np.ndarray, v: np.ndarray, gauss_newton: bool) -> np.ndarray:
-        product = np.zeros(self.size)
+        product, pairs = np.zeros(self.size), self._pairs
         parts = zip(self._blocks(x), self._blocks(v), self._blocks(product), strict=True)
         for (field, part), (_, change), (_, out) in parts:
             if not self.regularisation.acts_on(field.name):
                 continue
-            arguments = (field.name, field.direction, self._pairs)
+            arguments = (field.name, field.direction, pairs)
             if not field.direction:
                 out[:] = self.regularisation.hessian_product(arguments[0], part, change, *arguments[1:], gauss_newton)
                 continue
@@ -523,7 +565,7 @@ class TomographyProblem:
             def images(n: int) -> tuple[float, Images]:
                 return 0.0, (self._cotangent(self.data.projection(n)[2], by_image[n]),)
 
-            return self._by_fields(fields, rows, self._sum(images, self._pull(rows), 1)[1][0])
+            return self._by_fields(fields, rows, self._sum(images, self._pull(rows), 1)[1][0].T)
 
         return self._forward(rows), pullback
 
@@ -561,16 +603,16 @@ class TomographyProblem:
         missing = [field.name for field in self.model.fields if field.name not in given]
         if missing:
             raise InputError(f"{', '.join(missing)}: missing: all fields of the {self.model.name} model are needed")
-        return self._put(np.empty(self._shape), fields)
+        return self._put(np.empty(self._shape).T, fields)
 
     def _totals(self) -> tuple[float, float, float]:
         """Return the weighted sums of the intensity, of one, and of the transmitted path through the mask."""
         total = amount = path = 0.0
-        for n in range(self.geometry.projections):
+        for n, lengths in enumerate(self.projector.paths()):
             intensity, weight, through = self.data.projection(n)
             total += float(np.sum(weight * intensity))
             amount += float(np.sum(weight))
-            path += float(np.sum(weight.sum(axis=-1) * through * self.projector.paths(n)))
+            path += float(np.sum(weight.sum(axis=-1) * through * lengths))
         return total, amount, path
 
     def _modelled(self, rows: np.ndarray, n: int, through: np.ndarray) -> np.ndarray:
@@ -597,17 +639,23 @@ class TomographyProblem:
         self._each(one)
         return out
 
-    def _value_and_gradient(self, rows: np.ndarray) -> tuple[float, np.ndarray]:
+    def _value_and_gradient(self, rows: np.ndarray | Fields) -> tuple[float, np.ndarray]:
         def images(n: int) -> tuple[float, Images]:
-            intensity, weight, through = self.data.projection(n)
             with np.errstate(over="ignore", invalid="ignore"):  # what overflows is told below
-                value, slope = self.cost.value_and_slope(self._modelled(rows, n, through), intensity, weight)
-                return value, (self._cotangent(through, slope),)
+                return self._value_and_slope(rows, n)
 
-        value, (gradient,) = self._sum(images, self._pull(rows), 1)
-        if not (np.isfinite(value) and _all_finite(gradient)):
+        value, (stored,) = self._sum(images, self._pull(rows), 1)
+        if not (np.isfinite(value) and _all_finite(stored)):
             raise InputError(f"x: the modelled intensity is empty or overflows where data are (cost {value:.3g})")
-        return value, gradient
+        return value, stored.T
+
+    def _value_and_slope(self, rows: np.ndarray | Fields, n: int) -> tuple[float, Images]:
+        """Return the cost of a projection and its derivative by the image: the image itself, turned."""
+        intensity, weight, through = self.data.projection(n)
+        image = self.projector.forward(self.model, rows, n)
+        value = turn(self.cost, self.projector.segments(image), through, intensity, weight)
+        self.projector.idle(image)[:] = 0.0
+        return value, (image,)
 
     def _work_s(self) -> float:
         return self.geometry.projections * self.voxels * self.geometry.segments * UNIT_S
@@ -616,12 +664,12 @@ class TomographyProblem:
         """Call one(n) for each projection, on threads."""
         for_each(self.geometry.projections, one, choose_threads(self._work_s(), self._threads))
 
-    def _pull(self, rows: np.ndarray) -> Callable[[int, Images, Slab, np.ndarray], None]:
+    def _pull(self, rows: np.ndarray | Fields) -> Callable[[int, Images, Slab, np.ndarray], None]:
         """Return what adds an image's pullback to the first gradient."""
 
         def pull(n: int, found: Images, slab: Slab, sums: np.ndarray) -> None:
             with np.errstate(over="ignore", invalid="ignore"):
-                self.projector.backward(self.model, rows, n, found[0], sums[0], slab)
+                self.projector.backward(self.model, rows, n, found[0], sums[0].T, slab)
 
         return pull
 
@@ -631,7 +679,7 @@ class TomographyProblem:
         pull: Callable[[int, Images, Slab, np.ndarray], None],
         gradients: int,
     ) -> tuple[float, np.ndarray]:
-        """Sum values and gradients by rows over the projections, in one order whatever the number of threads.
+        """Sum values, and gradients (P, V), over the projections, in one order whatever the number of threads.
 
         Threads share the images of a few projections, then the slabs of the volume: one gradient is enough for all.
         """
@@ -659,6 +707,16 @@ def _all_finite(array: np.ndarray) -> bool:
     """Return whether all are finite, and so is their sum: without an array of answers."""
     with np.errstate(over="ignore", invalid="ignore"):
         return bool(np.isfinite(array.sum()))
+
+
+def _pairs_from(mask: np.ndarray, planes: int) -> Pairs:
+    """Return the neighbours, some at a time, of which the first is in the first planes of a mask."""
+    across, inside = neighbours(mask)[:1], neighbours(mask[:planes])[1:]
+    return [
+        (one[first : first + LOT], other[first : first + LOT])
+        for one, other in across + inside
+        for first in range(0, len(one), LOT)
+    ]
 
 
 def _model_of(model: str | Model) -> Model:

@@ -1,13 +1,15 @@
 """The projections of a scan: rays and segments ready for the kernel, and a model's density carried through them.
 
-`kernel.py` says what `frame`, `ray`, `q` and `share` are. A model with fused kernels (`Kernels`) never holds its
-density; any other model gives it as NumPy arrays, which a projection holds for all active voxels at once.
+`kernel.py` says what `fields`, `frame`, `ray`, `q` and `share` are. A model with fused kernels (`Kernels`) never holds
+its density; any other model gives it as NumPy arrays, which a projection holds for all active voxels at once.
+
+Rows (V, P) are views of arrays that lie field by field, (P, V), in memory: what a kernel reads and adds to.
 """
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Protocol
@@ -84,6 +86,7 @@ class Model(Protocol):
         """Return rows to start from, whose density is about `intensity` on average."""
 
 
+Fields = tuple[np.ndarray, np.ndarray, int]  # values (P, V), units (P,), and where a vector of any length begins, or -1
 Slab = tuple[int, int]  # planes of constant x, from and to
 Scan = tuple[np.ndarray, ...]  # q, share, slot, frame, ray of a projection, and for a walk back the slab
 
@@ -110,6 +113,7 @@ class Projector:
         idle = self.lanes - geometry.segments  # idle lanes repeat a segment, so that they need no larger exponent
         q = np.pad(q, ((0, 0), (0, 0), (0, idle), (0, 0)), mode="edge")
         self.q = np.ascontiguousarray(q.transpose(0, 1, 3, 2))
+        self._reaches = [reach_of(mask.transpose(order)) for order in _ORDERS]
         self._before = np.concatenate(([0], np.cumsum(mask.sum(axis=(1, 2)))))  # voxels in front of each plane
         self.whole = (0, len(mask))
         self._set_rays(geometry)
@@ -133,44 +137,51 @@ class Projector:
         """Return the view (J, K, S) of an image."""
         return image.reshape(*self.geometry.projection_shape, self.lanes)[..., : self.geometry.segments]
 
-    def forward(self, model: Model, rows: np.ndarray, n: int) -> np.ndarray:
-        """Return the image of projection n."""
+    def idle(self, image: np.ndarray) -> np.ndarray:
+        """Return the view (J, K, idle lanes) of an image."""
+        return image.reshape(*self.geometry.projection_shape, self.lanes)[..., self.geometry.segments :]
+
+    def forward(self, model: Model, rows: np.ndarray | Fields, n: int) -> np.ndarray:
+        """Return the image of projection n; a model without kernels has rows."""
         image = self.image()
         if model.kernels is not None:
-            model.kernels.forward(rows, *self._scan(n), image)
+            model.kernels.forward(fields_of(rows), *self._scan(n), image)
         else:
             kernel.project(
-                self._slices(n, self._density(n, lambda q: model.density(rows, q))), self.frames[n], self.rays[n], image
+                self._slices(n, self._density(n, lambda q: model.density(_plain(rows), q))),
+                *self.rays_through(n),
+                image,
             )
         return image
 
-    def paths(self, n: int) -> np.ndarray:
-        """Return the length of each ray in the mask, shape (J, K)."""
-        alone = copy.copy(self)  # with the fewest lanes
-        alone.lanes, alone.frames = 4, self.frames.copy()
+    def paths(self) -> Iterator[np.ndarray]:
+        """Yield the length of each ray in the mask, shape (J, K), for each projection."""
+        alone = copy.copy(self)  # with the fewest lanes, and with places that are gone when this is done
+        alone.lanes, alone.frames, alone._found_places = 4, self.frames.copy(), {}
         alone.frames[:, 8] = 4
-        image = np.zeros(self.frames[n, 6] * self.frames[n, 7] * 4)
-        kernel.project(alone._slices(n, np.ones((1, 1))), alone.frames[n], self.rays[n], image)
-        return image.reshape(*self.geometry.projection_shape, 4)[..., 0]
+        for n in range(self.geometry.projections):
+            image = alone.image()
+            kernel.project(alone._slices(n, np.ones((1, 1))), *alone.rays_through(n), image)
+            yield image.reshape(*self.geometry.projection_shape, 4)[..., 0]
 
-    def forward_slopes(self, model: Model, rows: np.ndarray, n: int) -> tuple[np.ndarray, np.ndarray]:
+    def forward_slopes(self, model: Model, rows: np.ndarray | Fields, n: int) -> tuple[np.ndarray, np.ndarray]:
         """Return the derivatives of the image by j_offset and k_offset."""
         by_j, by_k = self.image(), self.image()
         if model.kernels is not None:
-            model.kernels.forward_slopes(rows, *self._scan(n), by_j, by_k)
+            model.kernels.forward_slopes(fields_of(rows), *self._scan(n), by_j, by_k)
         else:
-            slices = self._slices(n, self._density(n, lambda q: model.density(rows, q)))
-            kernel.project_slopes(slices, self.frames[n], self.rays[n], by_j, by_k)
+            slices = self._slices(n, self._density(n, lambda q: model.density(_plain(rows), q)))
+            kernel.project_slopes(slices, *self.rays_through(n), by_j, by_k)
         return by_j, by_k
 
     def forward_tangent(self, model: Model, rows: np.ndarray, changes: np.ndarray, n: int) -> np.ndarray:
         """Return the change of the image when the rows change."""
         image = self.image()
         if model.kernels is not None:
-            model.kernels.forward_tangent(rows, changes, *self._scan(n), image)
+            model.kernels.forward_tangent(fields_of(rows), fields_of(changes), *self._scan(n), image)
         else:
             density = self._density(n, lambda q: model.density_tangent(rows, changes, q))
-            kernel.project(self._slices(n, density), self.frames[n], self.rays[n], image)
+            kernel.project(self._slices(n, density), *self.rays_through(n), image)
         return image
 
     def slabs(self, count: int) -> list[Slab]:
@@ -179,6 +190,11 @@ class Projector:
         cuts = sorted({0, self.whole[1], *(int(cut) for cut in np.searchsorted(self._before, wanted))})
         return list(pairwise(cuts))
 
+    def inside(self, slab: Slab) -> slice:
+        """Return the numbers of a slab's voxels; planes behind the last hold none."""
+        first, last = (min(plane, self.whole[1]) for plane in slab)
+        return slice(int(self._before[first]), int(self._before[last]))
+
     def _place(self, n: int, slab: Slab) -> np.ndarray:
         """Return what `kernel.py` calls a slab."""
         first, last = slab
@@ -186,19 +202,25 @@ class Projector:
         return np.array(across, dtype=np.int64)
 
     def backward(
-        self, model: Model, rows: np.ndarray, n: int, image: np.ndarray, gradient: np.ndarray, slab: Slab | None = None
+        self,
+        model: Model,
+        rows: np.ndarray | Fields,
+        n: int,
+        image: np.ndarray,
+        gradient: np.ndarray,
+        slab: Slab | None = None,
     ) -> None:
-        """Add to the gradient by the rows, shape (V, P); `image` holds the derivative by the image.
+        """Add to the gradient by the rows, shape (V, P), field by field; `image` holds the derivative by the image.
 
         With a slab, the gradient of its voxels alone: calls for different slabs may run side by side.
         """
         slab = slab or self.whole
         if model.kernels is not None:
-            model.kernels.backward(rows, *self.scan_back(n, slab), image, gradient)
+            model.kernels.backward(fields_of(rows), *self.scan_back(n, slab), image, gradient.T)
             return
         inside, g = self._back_project(n, image, slab)
         for q, share in self._points(n):
-            gradient[inside] += model.density_cotangent(rows[inside], q, g if share == 1.0 else share * g)
+            gradient[inside] += model.density_cotangent(_plain(rows)[inside], q, g if share == 1.0 else share * g)
 
     def backward_tangent(
         self,
@@ -214,15 +236,20 @@ class Projector:
         """Add the change of `backward` when rows and image change."""
         slab = slab or self.whole
         if model.kernels is not None:
-            model.kernels.backward_tangent(rows, changes, *self.scan_back(n, slab), image, image_change, gradient)
+            told = fields_of(rows), fields_of(changes), *self.scan_back(n, slab)
+            model.kernels.backward_tangent(*told, image, image_change, gradient.T)
             return
         (inside, g), (_, dg) = (self._back_project(n, given, slab) for given in (image, image_change))
         for q, share in self._points(n):
             moved = model.density_cotangent_tangent(rows[inside], changes[inside], q, share * g, share * dg)
             gradient[inside] += moved
 
+    def rays_through(self, n: int) -> Scan:
+        """Return `frame`, `ray`, `box` and `reach` of projection n."""
+        return self.frames[n], self.rays[n], *self._reaches[self.orders[n, 0]]
+
     def _scan(self, n: int) -> Scan:
-        return self.q[n], self.share, self.slot, self.frames[n], self.rays[n]
+        return self.q[n], self.share, self.slot, *self.rays_through(n)
 
     def scan_back(self, n: int, slab: Slab) -> Scan:
         """Return what a kernel's walk back through a slab is told of projection n."""
@@ -266,10 +293,39 @@ class Projector:
         """Return the slab's rows, and what the image gives each of its active voxels, shape (V, lanes)."""
         place = self._place(n, slab)
         slices = self._empty_slices(n, int(place[1] - place[0]))
-        kernel.back_project(image, self.frames[n], self.rays[n], place, slices)
-        inside = slice(int(self._before[slab[0]]), int(self._before[slab[1]]))
+        kernel.back_project(image, *self.rays_through(n), place, slices)
+        inside = self.inside(slab)
         skipped = int(place[0]) * (slices.shape[1] // self.lanes)
         return inside, slices.reshape(-1, self.lanes)[self._places(n)[inside] - skipped]
+
+
+def fields_of(rows: np.ndarray | Fields) -> Fields:
+    """Return what a kernel is told of rows, shape (V, P); nothing is copied where they lie field by field."""
+    if isinstance(rows, tuple):
+        return rows
+    return np.require(rows.T, requirements=["C", "A", "W"]), np.ones(rows.shape[1]), -1
+
+
+def _plain(rows: np.ndarray | Fields) -> np.ndarray:
+    """Return rows: a model without kernels is given nothing else."""
+    if isinstance(rows, tuple):
+        raise TypeError("rows are needed, shape (V, P): only kernels read fields")
+    return rows
+
+
+def reach_of(mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the kernel's `box` and `reach` of a mask whose axes are slice, row and column."""
+    columns = mask.shape[2]
+    held = np.pad(mask, ((0, 0), (kernel.BORDER, kernel.BORDER), (0, 0)))
+    held = held[:, :-1] | held[:, 1:]  # by one of the two rows that a ray lies between
+    reach = np.empty((*held.shape[:2], 2), np.int32)
+    reach[..., 0] = np.where(held.any(axis=2), held.argmax(axis=2) - 1, columns)
+    reach[..., 1] = np.where(held.any(axis=2), columns - 1 - held[..., ::-1].argmax(axis=2), -kernel.BORDER)
+    box = np.zeros((len(mask), 4), np.int32)
+    for i in np.flatnonzero(mask.any(axis=(1, 2))):
+        across, along = (np.flatnonzero(mask[i].any(axis=axis)) for axis in (1, 0))
+        box[i] = across[0], across[-1] + 1, along[0], along[-1] + 1
+    return box, reach
 
 
 def rays_of(geometry: Geometry, lanes: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

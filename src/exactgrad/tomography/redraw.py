@@ -19,7 +19,7 @@ from exactgrad.tomography.resolution import Halves
 from exactgrad.tomography.stages import Journal
 from exactgrad.tomography.tables import read_job
 
-FITS = ("place", "mean", "tensor", "weight", "all", "align", "swap")
+FITS = ("place", "mean", "tensor", "weight", "all", "align", "swap", "last")
 
 
 def redraw(folder: Path) -> tuple[Pictures, str]:

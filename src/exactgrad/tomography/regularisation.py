@@ -11,7 +11,7 @@ positive w/2 sum min(f, 0)^2
 ==== ========================= ================================================================================
 
 rho(s) = delta^2 (sqrt(1 + s/delta^2) - 1): s/2 (Tikhonov) for delta = infinity, nearly delta sqrt(s) (total variation)
-for small delta, Huber's between them; smooth everywhere.
+for small delta, Huber's between them; smooth everywhere. A pair counts by the lesser `share` of its two.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from exactgrad.errors import InputError, require_range
+from exactgrad.errors import InputError, require_finite, require_range
 from exactgrad.tomography.projection import Field
 
 Pairs = list[tuple[np.ndarray, np.ndarray]]
@@ -39,6 +39,8 @@ class Regularisation:
         Where it turns from square to linear; a field that is not named: nowhere.
     ridge, positive : mapping of str to float
         Weights of small and of positive values.
+    share : ndarray, shape (V,), or None
+        What each voxel's likeness to its neighbours counts, >= 0; a pair counts the lesser of its two. None: 1.
 
     Raises
     ------
@@ -55,6 +57,7 @@ class Regularisation:
     delta: Mapping[str, float] = field(default_factory=dict)
     ridge: Mapping[str, float] = field(default_factory=dict)
     positive: Mapping[str, float] = field(default_factory=dict)
+    share: np.ndarray | None = field(default=None, compare=False)
 
     def __post_init__(self) -> None:
         for kind in ("smooth", "ridge", "positive"):
@@ -63,6 +66,8 @@ class Regularisation:
         for name, delta in self.delta.items():
             if not delta > 0:
                 raise InputError(f"regularisation.delta.{name} = {delta}: must be > 0")
+        if self.share is not None and not np.all(require_finite("regularisation.share", self.share) >= 0):
+            raise InputError(f"regularisation.share = {np.min(self.share):g}: must be >= 0")
 
     def check_names(self, fields: tuple[Field, ...]) -> None:
         """Check that every name is one of a model's `fields`.
@@ -114,9 +119,11 @@ class Regularisation:
         for one, other in pairs if smooth else []:
             s, by_one, by_other = _distance(f[:, one], f[:, other], direction)
             rho, slope, _ = _rho(s, delta)
-            value += smooth * float(np.sum(rho))
-            gradient[:, one] += smooth * slope * by_one
-            gradient[:, other] += smooth * slope * by_other
+            weight = smooth * self._share_of(one, other)
+            value += float(np.sum(weight * rho))
+            slope = weight * slope
+            gradient[:, one] += slope * by_one
+            gradient[:, other] += slope * by_other
         return value, gradient
 
     def hessian_product(
@@ -137,17 +144,20 @@ class Regularisation:
         for one, other in pairs if smooth else []:
             a, b, da, db = f[:, one], f[:, other], v[:, one], v[:, other]
             s, by_a, by_b = _distance(a, b, direction)
-            _, slope, bend = _rho(s, delta)
+            _, slope, bend = (smooth * self._share_of(one, other) * part for part in _rho(s, delta))
             if gauss_newton and direction:
                 along_a, along_b = _axis_gauss_newton(a, b, da, db)
-                out[:, one] += smooth * slope * along_a
-                out[:, other] += smooth * slope * along_b
+                out[:, one] += slope * along_a
+                out[:, other] += slope * along_b
                 continue
             growth = bend * (np.sum(by_a * da, axis=0) + np.sum(by_b * db, axis=0))
             along_a, along_b = _distance_tangent(a, b, da, db, direction)
-            out[:, one] += smooth * (growth * by_a + slope * along_a)
-            out[:, other] += smooth * (growth * by_b + slope * along_b)
+            out[:, one] += growth * by_a + slope * along_a
+            out[:, other] += growth * by_b + slope * along_b
         return out
+
+    def _share_of(self, one: np.ndarray, other: np.ndarray) -> np.ndarray | float:
+        return 1.0 if self.share is None else np.minimum(self.share[one], self.share[other])
 
 
 def neighbours(mask: np.ndarray) -> Pairs:

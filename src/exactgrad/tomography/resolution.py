@@ -84,7 +84,9 @@ def split_half(plan: Plan, journal: Journal, problem: TomographyProblem, x: np.n
         unit = choose_weight.unit_of(half)
         y = half.vector(**start)
         for weight in (10 * plan.weight(journal), plan.weight(journal)):
-            half = half.with_regularisation(choose_weight.regularisation_of(plan.job.regularisation, weight, 2 * unit))
+            half = half.with_regularisation(
+                choose_weight.regularisation_of(plan.job.regularisation, weight, 2 * unit, problem.regularisation.share)
+            )
             steps = steps_of(half, y, unit)
             fit, budget = Stage(InUnits(half, unit, steps), ITERATIONS), Budget(tolerance=PATH_TOLERANCE, memory=12)
             y = steps * run([fit], Search.begin([y / steps]), budget).x

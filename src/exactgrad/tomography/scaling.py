@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 
 from exactgrad.tomography.problem import TomographyProblem
-from exactgrad.tomography.projection import Scan
+from exactgrad.tomography.projection import Scan, fields_of
 from exactgrad.tomography.scaling_kernel import KERNELS
 
 FOOTPRINT = 4.0 / 9.0  # mean of a ray's squared bilinear weight, of its mean: (2/3)^2
@@ -29,14 +29,16 @@ def steps_of(problem: TomographyProblem, x: np.ndarray, unit: float) -> np.ndarr
         In the cost's unit.
     """
     rows = problem.rows(x)
+    fields = fields_of(rows)
 
     def add(scan: Scan, slope: np.ndarray, bend: np.ndarray, sums: np.ndarray) -> None:
-        KERNELS.backward(rows, *scan, bend, sums[0])
+        KERNELS.backward(fields, *scan, bend, sums[0])
 
-    bend = FOOTPRINT * problem.sum_of_slopes(rows, add, 1)[0].T
+    bend = FOOTPRINT * problem.sum_of_slopes(rows, add, 1)[0]
     bend[0] *= problem.scale
+    share = 1.0 if problem.regularisation.share is None else problem.regularisation.share
     for row, name in zip(bend, ("A", "B", "axis", "axis", "axis"), strict=True):
-        row += FACES * problem.regularisation.terms(name)[0] + LEAST * row.mean()
+        row += FACES * problem.regularisation.terms(name)[0] * share + LEAST * row.mean()
     steps = np.sqrt(unit / np.maximum(bend, np.finfo(float).tiny))
     steps[2:] *= np.linalg.norm(x[2 * problem.voxels :].reshape(3, -1), axis=0)
     return steps.ravel()

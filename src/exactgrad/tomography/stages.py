@@ -8,6 +8,9 @@ weight N the uniaxial model with falling weights of the regularisation, some pix
 all      the uniaxial model, all data, the chosen weight
 align N  offsets of the projections, then all again (where asked for)
 swap N   all again with voxels in the other basin (see `basin.py`), kept where the data are explained better
+last     all once more, to the end, where swaps have moved more than a few voxels
+
+How bright a voxel came out in the fit before says how much its likeness to its neighbours counts in the next.
 
 What the fits have found is a `Journal` of arrays: with the checkpoint of the fit that is under way it is the whole
 state of a run.
@@ -23,7 +26,7 @@ from typing import Any
 import numpy as np
 
 from exactgrad.core.parameters import Parameters
-from exactgrad.tomography import alignment, basin, choose_weight, starts
+from exactgrad.tomography import alignment, basin, choose_weight, derived, starts
 from exactgrad.tomography.dataset import Dataset
 from exactgrad.tomography.problem import TomographyProblem
 from exactgrad.tomography.reconstruct_job import Job
@@ -165,6 +168,9 @@ class Plan:
         for turn in range(self.job.align.rounds):
             if not journal.done(f"align {turn + 1}"):
                 return self._align(journal, turn)
+        return None if journal.done("last") else self._next_swap(journal) or self._last(journal)
+
+    def _next_swap(self, journal: Journal) -> Fit | None:
         for turn in range(self.job.basin.rounds):
             if not journal.done(f"swap {turn + 1}"):
                 return self._swap(journal, turn)
@@ -197,17 +203,34 @@ class Plan:
     def problem(self, journal: Journal) -> TomographyProblem:
         """Return the problem of the last fit: all data, the chosen weight."""
         problem = self.whole.with_data(self.aligned(journal)).with_mask(self.mask(journal))
-        unit = choose_weight.unit_of(problem)
+        return self._regularised(journal, problem, self.weight(journal), choose_weight.unit_of(problem))
+
+    def _regularised(
+        self, journal: Journal, problem: TomographyProblem, weight: float, unit: float
+    ) -> TomographyProblem:
+        least = choose_weight.LEAST_AT_LAST if "chosen/x" in journal.arrays else choose_weight.LEAST_SHARE
+        share = choose_weight.share_of(self._brightness(journal, problem), least)
         return problem.with_regularisation(
-            choose_weight.regularisation_of(self.job.regularisation, self.weight(journal), unit)
+            choose_weight.regularisation_of(self.job.regularisation, weight, unit, share)
         )
+
+    def _brightness(self, journal: Journal, problem: TomographyProblem) -> np.ndarray:
+        """Return the voxels' mean intensity, as the latest fit on the way to the weight found it, shape (V,)."""
+        if self.given is not None:
+            A, B = (self.given[name][problem.mask] for name in ("A", "B"))
+            return derived.mean_intensity(A, B)
+        x = journal.arrays.get("chosen/x", journal.arrays.get(f"weight {len(self._tried(journal))}/x"))
+        if x is None:
+            return journal.arrays["mean/mean"][problem.mask]
+        rows = problem.rows(x)
+        return derived.mean_intensity(rows[:, 0], rows[:, 1])
 
     def best(self, journal: Journal) -> np.ndarray | None:
         """Return the best vector of the problem of the last fit, or None before "all" is finished."""
         found = [
             values
             for name, values in journal.arrays.items()
-            if name.endswith("/x") and name.split("/")[0].split(" ")[0] in ("all", "align", "swap")
+            if name.endswith("/x") and name.split("/")[0].split(" ")[0] in ("all", "align", "swap", "last")
         ]
         return found[-1] if found else None
 
@@ -282,9 +305,9 @@ class Plan:
         number = len(tried)
         weight = choose_weight.WEIGHTS[number]
         train, held = self._train(journal)
-        problem = self.whole.with_data(train).with_mask(self.mask(journal))
         unit = self._unit(journal)
-        problem = problem.with_regularisation(choose_weight.regularisation_of(self.job.regularisation, weight, unit))
+        problem = self.whole.with_data(train).with_mask(self.mask(journal))
+        problem = self._regularised(journal, problem, weight, unit)
         start = journal.arrays[f"weight {number}/x"] if number else problem.vector(**self.first_fields(journal))
         iterations = self.job.solve.path_iterations
         if number:
@@ -356,6 +379,17 @@ class Plan:
         title, iterations = f"other basins, {voxels} voxels", self._at_most(self.job.solve.path_iterations)
         return _scaled(f"swap {number}", title, problem, unit, changed, iterations, PATH_TOLERANCE, keep)
 
+    def _last(self, journal: Journal) -> Fit | None:
+        """Return a fit from the swapped voxels to the end, or None where only a few were moved."""
+        counts = [values for name, values in journal.arrays.items() if name.endswith("/counts")]
+        moved = sum(int(voxels) for voxels, before, after in counts if after < before)
+        if moved <= SWAP_SHARE * self.mask(journal).sum():
+            return None
+        title = "all after swaps"
+        return self._uniaxial(
+            "last", title, self.problem(journal), self._required(journal), self.job.solve.max_iterations
+        )
+
     def _uniaxial(
         self,
         name: str,
@@ -370,7 +404,7 @@ class Plan:
         def keep(y: np.ndarray) -> dict[str, np.ndarray]:
             return {"x": y, **(more or {})}
 
-        return _scaled(name, title, problem, unit, x, iterations, tolerance, keep, name == "all")
+        return _scaled(name, title, problem, unit, x, iterations, tolerance, keep, name in ("all", "last"))
 
     def first_fields(self, journal: Journal) -> dict[str, np.ndarray]:
         """Return A, B and axis that the uniaxial model starts from."""

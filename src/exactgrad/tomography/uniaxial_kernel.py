@@ -5,30 +5,13 @@ No exponential of a library in the loops: one of our own, whose parts run in vec
 
 from __future__ import annotations
 
-from typing import Any
-
-import numba
 import numpy as np
-from llvmlite import ir
-from numba import extending
 
 from exactgrad.kernels.compile import inlined
-from exactgrad.tomography.kernel import BLOCK, Kernels
+from exactgrad.tomography.kernel import BLOCK, Kernels, as_double
 
 LOG2E, LN2 = 1.4426950408889634, 0.6931471805599453
 LEAST, MOST = -708.0, 709.0  # the exponents whose power a double holds
-
-intrinsic: Any = extending.intrinsic  # a function of LLVM instructions
-
-
-@intrinsic
-def as_double(typing_context, bits):
-    """The double that has these 64 bits."""
-
-    def generate(context, builder, signature, arguments):
-        return builder.bitcast(arguments[0], ir.DoubleType())
-
-    return numba.types.float64(numba.types.int64), generate
 
 
 @inlined

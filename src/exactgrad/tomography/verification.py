@@ -266,7 +266,7 @@ def _matrices(projector: Projector, n: int) -> tuple[np.ndarray, np.ndarray]:
     for voxel in range(projector.voxels):
         density, image = np.zeros((projector.voxels, projector.lanes)), projector.image()
         density[voxel] = 1.0
-        kernel.project(projector._slices(n, density), projector.frames[n], projector.rays[n], image)
+        kernel.project(projector._slices(n, density), *projector.rays_through(n), image)
         forward[:, voxel] = projector.segments(image)[..., last].ravel()
     for pixel in range(pixels):
         image = projector.image()
@@ -293,7 +293,7 @@ def jacobian_check(problem: TomographyProblem, rows: np.ndarray, name: str, wron
         return wrong * projector.segments(projector.forward_tangent(problem.model, rows, changes, 1)).copy()
 
     def pull(image: np.ndarray) -> np.ndarray:
-        gradient, padded = np.zeros(rows.shape), projector.image()
+        gradient, padded = np.zeros_like(rows), projector.image()
         projector.segments(padded)[:] = image
         projector.backward(problem.model, rows, 1, padded, gradient)
         return gradient

@@ -10,6 +10,7 @@ import pytest
 from exactgrad.diffraction.formats import crystfel, dials, mask, nexus, npy, xds
 from exactgrad.diffraction.formats.experiment import Experiment, make_panel
 from exactgrad.errors import FormatError, InputError, RefusedFile
+from exactgrad.rotations import maps
 
 EXPERIMENT = {
     "__id__": "ExperimentList",
@@ -341,12 +342,109 @@ def test_nexus_follows_rotations(tmp_path):
     assert panel.slow_axis == pytest.approx([0, 0, 1]) and panel.fast_axis == pytest.approx([0, -1, 0])
 
 
-def test_nexus_needs_one_panel_and_a_wavelength(tmp_path):
+def modules(tmp_path):
+    """Return an experiment of three panels of different shapes, pixel sizes and turns, and three frames of each."""
+    beam, rng = np.array([0.0, 0.6, -0.8]), np.random.default_rng(7)
+    panels, frames = [], []
+    for number, shape in enumerate(((30, 40), (20, 25), (31, 7))):
+        fast, slow, _ = maps.exp(rng.normal(size=3)).T
+        origin = rng.normal(size=3) * 0.05 + 0.2 * beam
+        panels.append(make_panel(tmp_path, f"p{number}", origin, fast, slow, (1e-4 * (1 + number), 2e-4), shape))
+        frames.append(rng.poisson(20, (3, *shape)).astype(np.int32))
+    return Experiment(tuple(panels), beam, 0.98e-10), frames
+
+
+def same_geometry(given, read):
+    """Angles and lengths between the vectors of all panels and the beam."""
+    for one, other in zip(given.panels, read.panels, strict=True):
+        assert (one.shape, one.pixel_size_m) == (other.shape, pytest.approx(other.pixel_size_m))
+    vectors = [
+        np.array([v for one in of.panels for v in (one.origin_m, one.fast_axis, one.slow_axis)] + [of.beam_direction])
+        for of in (given, read)
+    ]
+    np.testing.assert_allclose(vectors[0] @ vectors[0].T, vectors[1] @ vectors[1].T, atol=1e-13)
+
+
+def test_nexus_keeps_several_panels(tmp_path):
+    given, frames = modules(tmp_path)
+    nexus.write(tmp_path / "a.nxs", frames, given)
+    read = nexus.read(tmp_path / "a.nxs")
+    assert read.frames.shape == (3, 81, 40) and read.corners == ((0, 0), (30, 0), (50, 0))
+    for index in range(3):
+        np.testing.assert_array_equal(read.of_panel(index), frames[index])
+    same_geometry(given, read.experiment)
+    nexus.write(tmp_path / "again.nxs", [read.of_panel(i) for i in range(3)], read.experiment)
+    np.testing.assert_array_equal(nexus.read(tmp_path / "again.nxs").frames, read.frames)
+
+
+def restacked(handle, frames, names=("m1", "m0")):
+    """Give a file frames in layers (n, module, slow, fast), and modules of other names in another order."""
+    detector = handle["entry/instrument/detector"]
+    del handle["entry/data/data"], detector["data"]
+    layers = np.zeros((3, 2, 30, 40), dtype=np.int32)
+    layers[:, 0], layers[:, 1, 5:25, 10:35] = frames[0], frames[1]
+    handle["entry/data/data"] = layers
+    for layer, (name, size) in enumerate(zip(names, ((30, 40), (20, 25)), strict=True)):
+        detector.move(f"module_{layer:04d}", name)
+        for axis in ("fast", "slow"):
+            where = detector[f"{name}/{axis}_pixel_direction"]
+            where.attrs["depends_on"] = f"/entry/instrument/detector/{name}/module_offset"
+        for key, value in (("data_origin", [layer, 5 * layer, 10 * layer]), ("data_size", [1, *size])):
+            del detector[f"{name}/{key}"]
+            detector[f"{name}/{key}"] = np.array(value)
+    del detector["module_0002"]
+
+
+def test_nexus_reads_panels_in_layers(tmp_path):
+    given, frames = modules(tmp_path)
+    nexus.write(tmp_path / "a.nxs", frames, given)
+    with h5py.File(tmp_path / "a.nxs", "r+") as handle:
+        restacked(handle, frames)
+    read = nexus.read(tmp_path / "a.nxs")
+    assert read.corners == ((0, 0), (35, 10))  # in the order of the pixels, whatever their names
+    for index in range(2):
+        np.testing.assert_array_equal(read.of_panel(index), frames[index])
+    same_geometry(Experiment(given.panels[:2], given.beam_direction, given.wavelength_m), read.experiment)
+
+
+@pytest.mark.parametrize(
+    ("name", "key", "value", "message"),
+    [
+        ("m0", "data_origin", [1, 11, 10], "not within one layer"),
+        ("m0", "data_size", [2, 20, 25], "not within one layer"),
+        ("m0", "data_origin", [2, 5, 10], "pixels from .* in frames of"),
+        ("m0", "data_origin", [1, 5, 16], "pixels from .* in frames of"),
+        ("m0", "data_origin", [-1, 5, 10], "pixels from .* in frames of"),
+        ("m0", "data_origin", [1.5, 5, 10], "whole numbers"),
+        ("m0", "data_size", [1, 0, 25], "pixels from .* in frames of"),
+        ("m0", "data_size", [20], "two or three whole numbers"),
+        ("m0", "data_size", None, "no entry/instrument/detector/m0/data_size"),
+        ("m1", None, None, "a stack of layers, but 1 detector modules"),
+    ],
+)
+def test_nexus_modules_that_are_refused(tmp_path, name, key, value, message):
+    given, frames = modules(tmp_path)
+    nexus.write(tmp_path / "a.nxs", frames, given)
+    with h5py.File(tmp_path / "a.nxs", "r+") as handle:
+        restacked(handle, frames)
+        where = f"entry/instrument/detector/{name}" + (f"/{key}" if key else "")
+        del handle[where]
+        if value is not None:
+            handle[where] = np.array(value)
+    with pytest.raises(FormatError, match=message) as caught:
+        nexus.read(tmp_path / "a.nxs")
+    assert "\n" not in str(caught.value)
+
+
+def test_nexus_needs_panels_of_the_frames_and_a_wavelength(tmp_path):
     given = experiment(tmp_path)
-    with pytest.raises(InputError, match="one panel of that shape"):
+    with pytest.raises(InputError, match="a panel's frames must have its shape"):
         nexus.write(tmp_path / "a.nxs", np.zeros((3, 4)), given)
-    with pytest.raises(InputError, match="one panel of that shape"):
+    with pytest.raises(InputError, match="a panel's frames must have its shape"):
         nexus.write(tmp_path / "a.nxs", np.zeros((30, 40)), Experiment(given.panels * 2, given.beam_direction, 1e-10))
+    with pytest.raises(InputError, match="a panel's frames must have its shape"):
+        two = Experiment(given.panels * 2, given.beam_direction, 1e-10)
+        nexus.write(tmp_path / "a.nxs", [np.zeros((2, 30, 40)), np.zeros((1, 30, 40))], two)
     with pytest.raises(InputError, match="wavelength"):
         nexus.write(tmp_path / "a.nxs", np.zeros((30, 40)), Experiment(given.panels, given.beam_direction))
     with pytest.raises(InputError, match="frames"):

@@ -1,5 +1,8 @@
-"""NeXus NXmx images (HDF5): frames with gzip or, with the extra `eiger`, bitshuffle and LZ4; one detector module,
+"""NeXus NXmx images (HDF5): frames with gzip or, with the extra `eiger`, bitshuffle and LZ4; detector modules,
 wavelength, rotation axis and angles.
+
+A module is a panel: it has its own geometry, and its pixels are a rectangle of the frame (`data_origin`, `data_size`),
+or, where the frames are stacks (n, module, slow, fast), a layer of it.
 
 The frame is McStas': z along the beam. An experiment in another frame is turned into it with little turn about the
 beam, but which way is up is not known. What the file says of a direction is a chain of translations and rotations
@@ -19,7 +22,14 @@ import numpy as np
 
 from exactgrad.diffraction.formats import bitshuffle
 from exactgrad.diffraction.formats.bounds import MAX_PIXELS, check_dimensions, check_finite, require_image
-from exactgrad.diffraction.formats.experiment import Experiment, Panel, make_panel, unit_vector, wavelength
+from exactgrad.diffraction.formats.experiment import (
+    MAX_PANELS,
+    Experiment,
+    Panel,
+    make_panel,
+    unit_vector,
+    wavelength,
+)
 from exactgrad.errors import FormatError, InputError, RefusedFile, require_range
 from exactgrad.files import damage_told, open_guarded, write_atomic_with
 
@@ -28,16 +38,26 @@ MAX_FRAMES = 100_000
 MAX_CHAIN = 50
 _LENGTHS_M = {"m": 1.0, "mm": 1e-3, "um": 1e-6, "micron": 1e-6, "nm": 1e-9, "angstrom": 1e-10, "A": 1e-10}
 _ANGLES = {"deg": np.pi / 180, "degree": np.pi / 180, "degrees": np.pi / 180, "rad": 1.0, "radian": 1.0}
-_MODULE = "entry/instrument/detector/module"
+_DETECTOR = "entry/instrument/detector"
+Corner = tuple[int, int]
 
 
 @dataclass(frozen=True)
 class NexusImages:
-    """`frames` (n, slow, fast) as stored, the `experiment`, and the `saturation` value or None."""
+    """`frames` (n, slow, fast) as stored, the `experiment`, and the `saturation` value or None.
+
+    `corners` are the first pixels (slow, fast) of the experiment's panels in a frame.
+    """
 
     frames: np.ndarray
     experiment: Experiment
     saturation: float | None
+    corners: tuple[Corner, ...] = ((0, 0),)
+
+    def of_panel(self, index: int) -> np.ndarray:
+        """Return the frames of one panel, shape (n, slow, fast)."""
+        (slow, fast), shape = self.corners[index], self.experiment.panels[index].shape
+        return self.frames[:, slow : slow + shape[0], fast : fast + shape[1]]
 
 
 def write(
@@ -49,16 +69,17 @@ def write(
     sensor_material: str = "Si",
     overwrite: bool = False,
 ) -> None:
-    """Write frames of one panel.
+    """Write frames.
 
     Parameters
     ----------
     path : Path
         The file.
-    frames : ndarray, shape (slow, fast) or (n, slow, fast)
-        Finite numbers; the dtype is kept.
+    frames : ndarray, shape (slow, fast) or (n, slow, fast), or a list of such
+        Finite numbers; the dtype is kept. Of several panels a list, one entry a panel; the file's frames have the
+        panels one below the other.
     experiment : Experiment
-        One panel of the frames' shape, with a wavelength.
+        Panels of the frames' shapes, and a wavelength.
     saturation : float or None
         The end of the trusted range, in the frames' unit.
     sensor_thickness_m : float
@@ -71,15 +92,7 @@ def write(
     """
     import h5py
 
-    stack = np.asarray(frames)
-    stack = stack[None] if stack.ndim == 2 else stack
-    if stack.ndim != 3 or not 1 <= len(stack) <= MAX_FRAMES:
-        raise InputError(f"frames: shape {np.shape(frames)} where (slow, fast) or (n, slow, fast) is needed")
-    for image in stack:
-        require_image(image)
-    if len(experiment.panels) != 1 or experiment.panels[0].shape != stack.shape[1:]:
-        shapes = [panel.shape for panel in experiment.panels]
-        raise InputError(f"frames of {stack.shape[1:]} pixels, panels of {shapes}: one panel of that shape is written")
+    stack = _stacked(frames, experiment)
     if experiment.wavelength_m is None:
         raise InputError("experiment: a wavelength is needed")
     require_range("sensor_thickness", sensor_thickness_m, "m", low=0.0)
@@ -104,15 +117,15 @@ def write(
 def _write_detector(
     handle: Any, experiment: Experiment, saturation: float | None, thickness_m: float, material: str
 ) -> None:
-    panel, turn = experiment.panels[0], _to_mcstas(experiment.beam_direction)
-    _group(handle, "entry/instrument/detector", "NXdetector")
-    at = "entry/instrument/detector/"
+    panel, at = experiment.panels[0], f"{_DETECTOR}/"
+    _group(handle, _DETECTOR, "NXdetector")
     handle[at + "data"] = handle["entry/data/data"]
     _text(handle, at + "depends_on", ".")
-    _value(handle, at + "distance", float(panel.origin_m @ panel.normal), "m")
     _value(handle, at + "x_pixel_size", panel.pixel_size_m[0], "m")
     _value(handle, at + "y_pixel_size", panel.pixel_size_m[1], "m")
-    beam = _beam_centre(experiment)
+    beam = _beam_centre(experiment) if len(experiment.panels) == 1 else None
+    if len(experiment.panels) == 1:
+        _value(handle, at + "distance", float(panel.origin_m @ panel.normal), "m")
     if beam is not None:
         _value(handle, at + "beam_center_x", beam[0], "pixel")
         _value(handle, at + "beam_center_y", beam[1], "pixel")
@@ -120,17 +133,45 @@ def _write_detector(
     _text(handle, at + "sensor_material", material)
     if saturation is not None:
         handle[at + "saturation_value"] = float(saturation)
-    _group(handle, _MODULE, "NXdetector_module")
-    handle[f"{_MODULE}/data_origin"] = np.array([0, 0])
-    handle[f"{_MODULE}/data_size"] = np.array(panel.shape)
+    row = 0
+    for index, one in enumerate(experiment.panels):
+        name = "module" if len(experiment.panels) == 1 else f"module_{index:04d}"
+        _write_module(handle, at + name, one, row, _to_mcstas(experiment.beam_direction))
+        row += one.shape[0]
+
+
+def _write_module(handle: Any, name: str, panel: Panel, row: int, turn: np.ndarray) -> None:
+    _group(handle, name, "NXdetector_module")
+    handle[f"{name}/data_origin"] = np.array([row, 0])
+    handle[f"{name}/data_size"] = np.array(panel.shape)
     origin = turn @ panel.origin_m
     length = float(np.linalg.norm(origin))
     way = origin / length if length else np.array([0.0, 0.0, 1.0])
-    _transformation(handle, f"{_MODULE}/module_offset", length, "m", "translation", way, ".")
-    offset = f"/{_MODULE}/module_offset"
+    _transformation(handle, f"{name}/module_offset", length, "m", "translation", way, ".")
     axes = (("fast", panel.fast_axis, panel.pixel_size_m[0]), ("slow", panel.slow_axis, panel.pixel_size_m[1]))
-    for name, axis, size in axes:
-        _transformation(handle, f"{_MODULE}/{name}_pixel_direction", size, "m", "translation", turn @ axis, offset)
+    for axis, vector, size in axes:
+        where, offset = f"{name}/{axis}_pixel_direction", f"/{name}/module_offset"
+        _transformation(handle, where, size, "m", "translation", turn @ vector, offset)
+
+
+def _stacked(frames: Any, experiment: Experiment) -> np.ndarray:
+    """Return the file's frames, shape (n, slow, fast), with the panels one below the other."""
+    several = len(experiment.panels) > 1 and isinstance(frames, list | tuple)
+    parts = []
+    for given in frames if several else [frames]:
+        stack = np.asarray(given)
+        stack = stack[None] if stack.ndim == 2 else stack
+        if stack.ndim != 3 or not 1 <= len(stack) <= MAX_FRAMES:
+            raise InputError(f"frames: shape {np.shape(given)} where (slow, fast) or (n, slow, fast) is needed")
+        for image in stack:
+            require_image(image)
+        parts.append(stack)
+    shapes, wanted = [part.shape[1:] for part in parts], [panel.shape for panel in experiment.panels]
+    if shapes != wanted or len({len(part) for part in parts}) > 1:
+        raise InputError(f"frames of {shapes} pixels, panels of {wanted}: a panel's frames must have its shape")
+    width = max(shape[1] for shape in shapes)
+    padded = [np.pad(part, ((0, 0), (0, 0), (0, width - part.shape[2]))) for part in parts]
+    return np.concatenate(padded, axis=1) if several else parts[0]
 
 
 def _write_sample(handle: Any, experiment: Experiment, frames: int) -> None:
@@ -191,7 +232,7 @@ def _transformation(
 
 
 def read(path: Path) -> NexusImages:
-    """Read the frames and the geometry of an NXmx file with one detector module.
+    """Read the frames and the geometry of an NXmx file.
 
     Raises
     ------
@@ -209,18 +250,20 @@ def read(path: Path) -> NexusImages:
 
 def _read(path: Path, handle: Any) -> NexusImages:
     data = _dataset(path, handle, "entry/data/data")
-    if data.ndim not in (2, 3) or data.dtype.kind not in "iuf":
+    if data.ndim not in (2, 3, 4) or data.dtype.kind not in "iuf":
         raise FormatError(f"{path}: entry/data/data: shape {data.shape} of {data.dtype}: frames of numbers are needed")
-    shape = check_dimensions(path, *data.shape[-2:])
+    layers = data.shape[1] if data.ndim == 4 else 1
+    shape = check_dimensions(path, layers * data.shape[-2], data.shape[-1])
     if data.size > MAX_PIXELS * 16 or data.size // (shape[0] * shape[1]) > MAX_FRAMES:
         raise RefusedFile(f"{path}: entry/data/data: shape {data.shape} is more than is read at once")
     frames = check_finite(path, data[()].reshape(-1, *shape))
     beam = _dataset(path, handle, "entry/instrument/beam/incident_wavelength")
     angles = _angles(path, handle)
+    panels, corners = _panels(path, handle, shape, data.shape[-2])
     return NexusImages(
         frames,
         Experiment(
-            panels=(_panel(path, handle, shape),),
+            panels=panels,
             beam_direction=np.array([0.0, 0.0, 1.0]),
             wavelength_m=wavelength(path, float(_numbers(path, beam)[0]) * _unit(path, beam, _LENGTHS_M)),
             rotation_axis=None if angles is None else angles[0],
@@ -228,24 +271,63 @@ def _read(path: Path, handle: Any) -> NexusImages:
             step_deg=None if angles is None else angles[2],
         ),
         _saturation(path, handle),
+        corners,
     )
 
 
-def _panel(path: Path, handle: Any, shape: tuple[int, int]) -> Panel:
+def _panels(
+    path: Path, handle: Any, frame: tuple[int, int], layer: int
+) -> tuple[tuple[Panel, ...], tuple[Corner, ...]]:
+    """Return the panels, and where each begins in a frame; `layer` is the rows of one in a stack."""
+    group = handle.get(_DETECTOR)
+    items = group.items() if hasattr(group, "items") else ()
+    names = sorted(name for name, item in items if _words(item, "NX_class") == "NXdetector_module")
+    if len(names) > MAX_PANELS:
+        raise RefusedFile(f"{path}: {len(names)} detector modules; at most {MAX_PANELS} are read")
+    if len(names) < 2:
+        if frame[0] != layer:
+            raise FormatError(f"{path}: entry/data/data: a stack of layers, but {len(names)} detector modules")
+        return (_panel(path, handle, f"{_DETECTOR}/{names[0] if names else 'module'}", frame),), ((0, 0),)
+    panels, corners = [], []
+    for name in names:
+        where = f"{_DETECTOR}/{name}"
+        corner, size = (_whole(path, handle, f"{where}/{key}") for key in ("data_origin", "data_size"))
+        if len(corner) == 3:  # of a stack: its layers lie one below the other here
+            if size[0] != 1 or corner[1] + size[1] > layer:
+                raise FormatError(f"{path}: {where}: data_origin and data_size are not within one layer")
+            corner = corner[0] * layer + corner[1], corner[2]
+        first, shape = (corner[-2], corner[-1]), (size[-2], size[-1])
+        if any(not 0 <= a < a + n <= whole for a, n, whole in zip(first, shape, frame, strict=True)):
+            raise FormatError(f"{path}: {where}: pixels from {first}, {shape} of them, in frames of {frame}")
+        panels.append(_panel(path, handle, where, shape))
+        corners.append(first)
+    order = sorted(range(len(names)), key=corners.__getitem__)
+    return tuple(panels[i] for i in order), tuple(corners[i] for i in order)
+
+
+def _whole(path: Path, handle: Any, name: str) -> tuple[int, ...]:
+    """Return two or three whole numbers."""
+    values = _numbers(path, _dataset(path, handle, name))
+    if values.size not in (2, 3) or (values != np.rint(values)).any() or np.abs(values).max() > MAX_PIXELS:
+        raise FormatError(f"{path}: {name}: two or three whole numbers are needed")
+    return tuple(int(value) for value in values)
+
+
+def _panel(path: Path, handle: Any, module: str, shape: tuple[int, int]) -> Panel:
     vectors, sizes = {}, {}
     for name in ("fast", "slow"):
-        item = _dataset(path, handle, f"{_MODULE}/{name}_pixel_direction")
+        item = _dataset(path, handle, f"{module}/{name}_pixel_direction")
         sizes[name] = float(_numbers(path, item)[0]) * _unit(path, item, _LENGTHS_M)
         vectors[name] = unit_vector(path, item.name, _vector(path, item, "vector"))
     origin = np.zeros(3)
-    item = _dataset(path, handle, f"{_MODULE}/fast_pixel_direction")
+    item = _dataset(path, handle, f"{module}/fast_pixel_direction")
     for step in _chain(path, handle, item):
         shift, turn = _placed(path, step)
         origin = shift + turn @ origin
         vectors = {name: turn @ vector for name, vector in vectors.items()}
     return make_panel(
         path,
-        "module",
+        module.removeprefix(f"{_DETECTOR}/"),
         origin.tolist(),
         vectors["fast"].tolist(),
         vectors["slow"].tolist(),

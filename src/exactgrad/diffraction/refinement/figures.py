@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from exactgrad.diffraction.refinement.shown import Compared
+from exactgrad.diffraction.refinement.shown import Compared, Shown
 from exactgrad.diffraction.spots import Regions
 from exactgrad.report import style
 
@@ -27,11 +27,7 @@ DECADES = 3.5
 @style.styled
 def fit_plot(fitted: Compared, z: np.ndarray, shape: tuple[int, int]) -> Figure:
     """Draw recorded photons, model and residual of an image's regions beside each other."""
-    from matplotlib.colors import LogNorm
-
-    model = fitted.spots + fitted.background
-    high = max(float(fitted.recorded.max()), 2.0)
-    norm = LogNorm(max(0.5 * float(np.median(model)), high * 10**-DECADES, 1e-3), high)
+    model, norm = fitted.spots + fitted.background, _brightness([fitted])
     fig = style.figure(11.0, 4.0)
     panels = fig.subplots(1, 3, sharex=True, sharey=True)
     named = zip(panels, (fitted.recorded, model), ("recorded", "model"), strict=False)
@@ -43,6 +39,54 @@ def fit_plot(fitted: Compared, z: np.ndarray, shape: tuple[int, int]) -> Figure:
     fig.colorbar(drawn, ax=panels[2], label="(recorded − model)/σ", shrink=0.8)
     panels[0].set(xlabel="fast (pixels)", ylabel="slow (pixels)")
     return fig
+
+
+@style.styled
+def panels_plot(shown: Shown, panels: Sequence[int]) -> Figure:
+    """Draw recorded photons, model and residual of an image's panels, laid out as they lie, seen along the beam."""
+    fitted = [shown.compared[place] for place in panels]
+    bright: dict[str, Any] = {"cmap": INTENSITIES, "norm": _brightness(fitted)}
+    signed: dict[str, Any] = {"cmap": style.DIVERGING, "vmin": -LARGEST_Z, "vmax": LARGEST_Z}
+    drawn_of = (
+        ("recorded", [one.recorded for one in fitted], bright),
+        ("model", [one.spots + one.background for one in fitted], bright),
+        ("residual", [shown.z[place] for place in panels], signed),
+    )
+    screen = _screen(shown.frames[panels[0]])
+    fig = style.figure(11.0, 4.6)
+    columns = fig.subplots(1, 3, sharex=True, sharey=True)
+    for axes, (title, values, look) in zip(columns, drawn_of, strict=True):
+        edges = [
+            _draw_panel(
+                axes, _laid_out(one, of_panel, shown.regions[place].owner.shape), shown.frames[place], screen, look
+            )
+            for place, one, of_panel in zip(panels, fitted, values, strict=True)
+        ]
+        axes.set_title(title)
+    (left, top), (right, bottom) = np.min(edges, axis=(0, 1)), np.max(edges, axis=(0, 1))
+    margin = 0.02 * max(right - left, bottom - top)
+    columns[0].set(xlim=(left - margin, right + margin), ylim=(bottom + margin, top - margin))
+    fig.colorbar(columns[1].images[0], ax=columns[:2], label="photons", shrink=0.6)
+    fig.colorbar(columns[2].images[0], ax=columns[2], label="(recorded − model)/σ", shrink=0.6)
+    columns[0].set(xlabel="along the first panel's fast axis (mm)", ylabel="along its slow side (mm)")
+    return fig
+
+
+def _draw_panel(
+    axes: Axes, image: np.ndarray, frame: np.ndarray, screen: np.ndarray, look: dict[str, Any]
+) -> np.ndarray:
+    """Draw a panel where it lies on the screen; return its corners, shape (4, 2), in mm."""
+    from matplotlib.patches import Polygon
+    from matplotlib.transforms import Affine2D
+
+    corner, fast, slow = 1e3 * frame[:3] @ screen.T
+    edge = np.array([corner, corner + image.shape[1] * fast, corner, corner + image.shape[0] * slow])
+    edge[2] = edge[1] + edge[3] - corner
+    drawn = _draw(axes, image, "", **look, extent=(0, image.shape[1], image.shape[0], 0))
+    placed = Affine2D(np.array([[fast[0], slow[0], corner[0]], [fast[1], slow[1], corner[1]], [0.0, 0.0, 1.0]]))
+    drawn.set_transform(placed + axes.transData)
+    axes.add_patch(Polygon(edge, fill=False, edgecolor=style.INK, linewidth=0.6))
+    return edge
 
 
 @style.styled
@@ -127,6 +171,25 @@ def residuals_plot(z: np.ndarray) -> Figure:
     axes.set(xlabel="(recorded − model)/σ", ylabel="share of pixels per unit", yscale="log", ylim=(1e-5, 1))
     axes.legend(loc="upper right")
     return fig
+
+
+def _brightness(fitted: Sequence[Compared]) -> Any:
+    """Return the logarithmic scale of photons that several images share."""
+    from matplotlib.colors import LogNorm
+
+    model = np.concatenate([one.spots + one.background for one in fitted])
+    high = max(*(float(one.recorded.max()) for one in fitted), 2.0)
+    return LogNorm(max(0.5 * float(np.median(model)), high * 10**-DECADES, 1e-3), high)
+
+
+def _screen(frame: np.ndarray) -> np.ndarray:
+    """Return two directions at right angles to the beam, shape (2, 3): along a panel's fast axis, and its slow side."""
+    _, fast, slow, beam = frame
+    beam = beam / np.linalg.norm(beam)
+    right = fast - (fast @ beam) * beam
+    right = right / np.linalg.norm(right)
+    down = np.cross(beam, right)
+    return np.stack([right, down if down @ slow > 0 else -down])
 
 
 def _rms(z: np.ndarray) -> float:

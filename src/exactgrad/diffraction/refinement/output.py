@@ -23,7 +23,14 @@ from exactgrad.kernels.threads import available_threads
 if TYPE_CHECKING:
     from exactgrad.diffraction.refine import Task
 
-FIGURES = ("figure_fit", "figure_spots", "figure_convergence", "figure_correlations", "figure_residuals")
+FIGURES = (
+    "figure_fit",
+    "figure_panels",
+    "figure_spots",
+    "figure_convergence",
+    "figure_correlations",
+    "figure_residuals",
+)
 TOLD_CORRELATION = 0.8
 MOST_CORRELATIONS = 20
 MISFIT_SIGMA = 5.0
@@ -102,28 +109,24 @@ def write(
     from exactgrad.diffraction.refinement import presentation
 
     result = Result.of(found)
+    shown = Shown.of(result, [shot.image for shot in task.todo], histories(found))
     summary = {
         **head,
         **_numbers(result, names),
         "engine": f"numba, float64, {threads or available_threads()} threads on {platform.machine()}",
     }
     attributes = {"schema": 1, "system": "diffraction", "version": exactgrad.__version__}
-    write_hdf5(folder / RESULT, arrays(result), attributes, overwrite=True)
-    pictures = presentation.figures(shown_of(result), names) if task.table.figures else {}
+    write_hdf5(folder / RESULT, arrays(result, shown), attributes, overwrite=True)
+    pictures = presentation.figures(shown, names) if task.table.figures else {}
     html = presentation.report_html(summary, task.text, pictures)
     leave(folder, summary, pictures, html)
     return summary
 
 
-def shown_of(result: Result) -> Shown:
-    """Return what the figures show."""
-    return Shown.of(result, histories(result.found))
-
-
-def arrays(result: Result) -> dict[str, Any]:
+def arrays(result: Result, shown: Shown) -> dict[str, Any]:
     """Return what ``result.h5`` holds."""
     found, errors = result.found, result.covariance
-    return shown_of(result).to_arrays() | {
+    return shown.to_arrays() | {
         "parameters/values": found.values,
         "parameters/start": found.start,
         "parameters/esd": errors.esd,

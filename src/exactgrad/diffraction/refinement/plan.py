@@ -10,12 +10,14 @@ from exactgrad.diffraction.parameters.table import find
 from exactgrad.diffraction.refinement.restraints import Restraint
 from exactgrad.diffraction.refinement.unknowns import Free
 
+PANEL_AXES = ("fast", "slow", "normal")
 GROUPS = {  # what a word in the job stands for; those of `cell` are the space group's
     "orientation": ("misset_x", "misset_y", "misset_z", "phi"),
     "cell": ("cell_a", "cell_b", "cell_c", "cell_alpha", "cell_beta", "cell_gamma"),
     "distance": ("distance", "close_distance"),
     "centre": ("Xbeam", "Ybeam", "beam_f", "beam_s", "Xclose", "Yclose", "ORGX", "ORGY"),
     "tilt": ("detector_rotx", "detector_roty", "detector_rotz", "twotheta"),
+    "panels": (*(f"panel_shift_{x}" for x in PANEL_AXES), *(f"panel_rot_{x}" for x in PANEL_AXES)),
     "mosaicity": ("mosaic", "mosaic_a", "mosaic_b", "mosaic_c"),
     "size": ("N", "Na", "Nb", "Nc"),
     "scale": ("fluence",),
@@ -27,16 +29,20 @@ FROM_POSITIONS = {  # parameters that spots' positions determine
     *GROUPS["distance"],
     *GROUPS["centre"],
     *GROUPS["tilt"],
+    *GROUPS["panels"],
     "lambda",
     "pix0_x",
     "pix0_y",
     "pix0_z",
+    "detector_shift_x",
+    "detector_shift_y",
+    "detector_shift_z",
 }
 AFTER_POSITIONS = (("scale",), ("scale", "mosaicity", "size"), ("all",))
 FROM_PIXELS = (
     ("scale",),
     ("orientation", "scale"),
-    ("orientation", "cell", "distance", "centre", "tilt", "scale"),
+    ("orientation", "cell", "distance", "centre", "tilt", "panels", "scale"),
     ("mosaicity", "size", "scale"),
     ("all",),
 )

@@ -25,6 +25,7 @@ def figures(shown: Shown, names: Sequence[str]) -> Pictures:
             draw.fit_plot(first, shown.z[0], shape),
             "Photons in the compared regions on one logarithmic scale; the residual is (recorded - model)/sigma.",
         ),
+        **_panels(shown),
         "figure_spots": (
             "The brightest spots",
             draw.spots_plot(shown.compared, shown.z, shown.regions),
@@ -48,6 +49,17 @@ def figures(shown: Shown, names: Sequence[str]) -> Pictures:
             "Between the refined parameters, from the curvature at the optimum.",
         )
     return {name: (title, png_bytes(fig), caption) for name, (title, fig, caption) in made.items()}
+
+
+def _panels(shown: Shown) -> dict[str, tuple[str, Any, str]]:
+    """Return the figure of an image's panels, if the first image has several."""
+    panels = [place for place, shot in enumerate(shown.shots) if shot == shown.shots[0]]
+    if len(panels) < 2:
+        return {}
+    several = len(set(shown.shots)) > 1
+    caption = "Where they are, seen from the crystal along the beam; each as in the figure before."
+    title = f"All {len(panels)} panels{' of the first image' if several else ''}"
+    return {"figure_panels": (title, draw.panels_plot(shown, panels), caption)}
 
 
 def report_html(summary: dict[str, Any], text: str, pictures: Pictures) -> str:

@@ -11,16 +11,14 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from exactgrad.diffraction import background_kernel as kernel
 from exactgrad.diffraction.background import Planes
-from exactgrad.diffraction.losses import Loss, Observed, PixelLoss
+from exactgrad.diffraction.losses import Gaussian, Huber, Loss, Observed, PixelLoss, Poisson, StudentT
 from exactgrad.diffraction.spots import Regions
 from exactgrad.errors import InputError
 
 KINDS = ("planes", "flat", "none")
-MOST_STEPS = 60
-SETTLED = 1e-20  # squared length of a step, in standard errors
 ASIDE = 1e-6  # of the photons, for differences of a loss's slope
-LEAST_CURVED = 0.01
 LEAST_START = 0.05  # photons
 
 
@@ -85,7 +83,19 @@ class Backdrop:
         return image
 
     def fitted(self, loss: Loss, spots: np.ndarray) -> tuple[np.ndarray, PixelLoss]:
-        """Return the best coefficients under spots, shape (1, n), and the loss of every pixel there.
+        """Return the best coefficients under spots, shape (1, n), and the loss of every pixel there."""
+        known = _known(loss, self.observed)
+        if known is None or self.planes.size == 0:
+            return self.fitted_to_any(loss, spots)
+        planes = np.zeros(self.planes.kept.shape)
+        planes[self.planes.kept] = self.start
+        flat = (np.array(array).ravel() for array in (spots, self.observed.photons, known[-1]))
+        kernel.fit(*known[:-1], *flat, self.planes.basis, self._firsts, planes)
+        c = planes[self.planes.kept]
+        return c, loss.at(spots + self.planes.image(c), self.observed)
+
+    def fitted_to_any(self, loss: Loss, spots: np.ndarray) -> tuple[np.ndarray, PixelLoss]:
+        """Return the same for a loss that the kernel does not know; slower by far.
 
         Newton's method, region by region: a step that would not lower a region's loss is halved.
         """
@@ -97,18 +107,18 @@ class Backdrop:
         regions = np.argwhere(planes.kept)[:, 0]
         share = np.ones(len(planes.kept))
         step, length = self._step(loss, model, at)
-        for _ in range(MOST_STEPS):
+        for _ in range(kernel.MOST_STEPS):
             tried = c + share[regions] * step
             model = spots + planes.image(tried)
             there = loss.at(model, self.observed)
             before, after = self._by_region(at.value), self._by_region(there.value)
-            worse = (after > before + 1e-13 * np.abs(before)) & (share > 1e-6)
+            worse = (after > before + kernel.NO_WORSE * np.abs(before)) & (share > kernel.LEAST_SHARE)
             if worse.any():
                 share = np.where(worse, 0.5 * share, share)
                 continue
             c, at, share, last = tried, there, np.ones(len(planes.kept)), length
             step, length = self._step(loss, model, at)
-            if length < SETTLED or (length < 1e-14 and length >= 0.5 * last):  # rounding
+            if length < kernel.SETTLED or (length < kernel.ROUNDED and length >= 0.5 * last):  # rounding
                 break
         return c, at
 
@@ -118,9 +128,10 @@ class Backdrop:
         total = (rows * at.weight[0]) @ rows.T
         if self.planes.size == 0:
             return total
-        across = np.stack([self.planes.pull(at.weight * one) for one in moved]) if len(moved) else rows[:, :0]
-        by_region = np.zeros((len(moved), *self.planes.kept.shape))
-        by_region[:, self.planes.kept] = across
+        weighted, by_region = at.weight * rows, np.zeros((len(rows), *self.planes.kept.shape))
+        starts = np.flatnonzero(np.diff(self.planes.region, prepend=-1))
+        for column, basis in enumerate(self.planes.basis.T):
+            by_region[:, self.planes.region[starts], column] = np.add.reduceat(weighted * basis, starts, axis=1)
         solved = np.einsum("rij,krj->kri", self._inverse(at.weight), by_region)
         return total - np.einsum("kri,lri->kl", by_region, solved)
 
@@ -134,7 +145,7 @@ class Backdrop:
         seen = (loss.at(model + aside, self.observed).derivative - at.derivative) / aside
         slope = np.zeros(self.planes.kept.shape)
         slope[self.planes.kept] = self.planes.pull(at.derivative)
-        step = -np.einsum("rij,rj->ri", self._inverse(np.maximum(seen, LEAST_CURVED * at.weight)), slope)
+        step = -np.einsum("rij,rj->ri", self._inverse(np.maximum(seen, kernel.LEAST_CURVED * at.weight)), slope)
         return step[self.planes.kept], float(np.abs((slope * step).sum(axis=1)).max())
 
     def _inverse(self, weight: np.ndarray) -> np.ndarray:
@@ -145,6 +156,11 @@ class Backdrop:
         scaled = products * unit[:, :, None] * unit[:, None, :]
         scaled[:, range(3), range(3)] = 1.0
         return np.linalg.inv(scaled) * unit[:, :, None] * unit[:, None, :]
+
+    @property
+    def _firsts(self) -> np.ndarray:
+        """Where the pixels of each region begin, and where the last ones end."""
+        return np.searchsorted(self.planes.region, np.arange(len(self.planes.kept) + 1))
 
     def _by_region(self, values: np.ndarray) -> np.ndarray:
         return np.bincount(self.planes.region, values[0], len(self.planes.kept))
@@ -158,3 +174,18 @@ def _first(photons: np.ndarray, planes: Planes) -> np.ndarray:
         dark = np.sort(photons[part])[: -(-part.size // 2)]
         first[planes.region[part[0]], 0] = max(float(dark.mean()), LEAST_START)
     return first[planes.kept]
+
+
+def _known(loss: Loss, observed: Observed) -> tuple[int, float, float, np.ndarray] | None:
+    """Return which loss of the kernel's this is, its shape, its information, and the noise of every pixel."""
+    shape, one = observed.photons.shape, np.broadcast_to
+    match loss:
+        case Poisson():
+            return kernel.POISSON, 0.0, 0.0, one(observed.readout_photons**2, shape)
+        case Gaussian():
+            return kernel.GAUSSIAN, 0.0, 1.0, one(loss.sigma_photons, shape)
+        case StudentT():
+            return kernel.STUDENT, loss.freedom, loss.information, one(loss.sigma_photons, shape)
+        case Huber():
+            return kernel.HUBER, loss.bend, loss.information, one(loss.sigma_photons, shape)
+    return None

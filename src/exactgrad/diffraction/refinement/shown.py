@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from exactgrad.diffraction.settings import Settings
 from exactgrad.diffraction.spots import Regions
 
 if TYPE_CHECKING:
@@ -42,6 +43,10 @@ class Shown:
     ----------
     compared, z, regions : sequences, one entry an image
         Pixels, (recorded - model)/sigma there, and boxes (whose owners are told of the compared pixels only).
+    frames : sequence of ndarray, shape (4, 3)
+        Where each image was taken: first pixel's outer corner, one pixel along fast and along slow (m), the beam.
+    shots : sequence of int
+        Which image of the job each is of; panels of one have the same.
     labels : sequence of str
     correlation : ndarray, shape (size, size)
     histories : sequence of ndarray
@@ -50,17 +55,20 @@ class Shown:
     compared: Sequence[Compared]
     z: Sequence[np.ndarray]
     regions: Sequence[Regions]
+    frames: Sequence[np.ndarray]
+    shots: Sequence[int]
     labels: Sequence[str]
     correlation: np.ndarray
     histories: Sequence[np.ndarray]
 
     @classmethod
-    def of(cls, result: Result, histories: Sequence[np.ndarray]) -> Shown:
+    def of(cls, result: Result, shots: Sequence[int], histories: Sequence[np.ndarray]) -> Shown:
         """Return what is shown of a refinement."""
         compared = [Compared(*(getattr(one, name) for name in PIXELS)) for one in result.fitted]
         regions = [seen.regions for seen in result.found.problem.exposures]
         errors = result.covariance
-        return cls(compared, result.z, regions, errors.labels, errors.correlation, histories)
+        frames = [_frame(one.settings) for one in result.fitted]
+        return cls(compared, result.z, regions, frames, shots, errors.labels, errors.correlation, histories)
 
     def to_arrays(self) -> dict[str, Any]:
         """Return it as named arrays.
@@ -69,7 +77,7 @@ class Shown:
         --------
         >>> seen = Compared(*np.ones((5, 2), int))
         >>> regions = Regions(np.array([[0, 2, 0, 2]]), np.zeros((3, 3), np.int32))
-        >>> one = Shown([seen], [np.zeros(2)], [regions], ["cell_a"], np.eye(1), [np.ones(4)])
+        >>> one = Shown([seen], [np.zeros(2)], [regions], [np.eye(4, 3)], [0], ["cell_a"], np.eye(1), [np.ones(4)])
         >>> again = Shown.from_arrays(one.to_arrays())
         >>> again.labels, again.regions[0].owner.tolist()
         (['cell_a'], [[-1, -1, -1], [-1, 0, -1], [-1, -1, -1]])
@@ -78,6 +86,7 @@ class Shown:
         for i, (one, z, regions) in enumerate(zip(self.compared, self.z, self.regions, strict=True)):
             parts = {name: getattr(one, name) for name in PIXELS} | {"z": z, "boxes": regions.boxes}
             parts |= {"region": regions.owner[one.slow, one.fast], "shape": np.array(regions.owner.shape)}
+            parts |= {"frame": self.frames[i], "shot": np.array(self.shots[i])}
             held |= {f"images/{i}/{name}": values for name, values in parts.items()}
         return held | {f"histories/{i}": history for i, history in enumerate(self.histories)}
 
@@ -97,7 +106,15 @@ class Shown:
             compared,
             [np.asarray(arrays[f"images/{i}/z"]) for i in range(count)],
             regions,
+            [np.asarray(arrays[f"images/{i}/frame"]) for i in range(count)],
+            [int(arrays[f"images/{i}/shot"]) for i in range(count)],
             (names if isinstance(names, str) else bytes(names).decode()).splitlines(),
             np.asarray(arrays["parameters/correlation"]),
             [np.asarray(arrays[f"histories/{i}"]) for i in range(sum(n.startswith("histories/") for n in arrays))],
         )
+
+
+def _frame(settings: Settings) -> np.ndarray:
+    detector, beam = settings.detector.detector(), settings.beam.beam()
+    steps = detector.pixel_m * detector.fast, detector.pixel_m * detector.slow
+    return np.stack([detector.origin, *steps, beam.weights @ beam.directions])

@@ -6,7 +6,7 @@ keeps its parameter within bounds. Values are in the units of the parameters' na
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -39,6 +39,9 @@ STEPS = {  # what one unit of x stands for at the start: a change that moves spo
     "Xclose": 0.1,
     "Yclose": 0.1,
     "polar": 0.1,
+    **{f"detector_shift_{axis}": 0.05 for axis in "xyz"},
+    **{f"panel_shift_{axis}": 0.05 for axis in ("fast", "slow", "normal")},
+    **{f"panel_rot_{axis}": 0.1 for axis in ("fast", "slow", "normal")},
 }
 SHARES = {"mosaic": 0.2, "fluence": 0.1, "F": 0.1}  # of the value; 0.002 of any other
 OTHER_SHARE = 0.002
@@ -61,8 +64,8 @@ class Free:
         Bounds asked for, in the unit of the name; the table's own always hold.
     ties : tuple of (str, float)
         Names that follow it in the same images, each as a multiple.
-    of_all : bool
-        Whether it is shared by all images, so that its label needs no number.
+    owner : str
+        Whose it is, for its label ("image 2", "panels 0 1"); "" if all images share it.
     """
 
     name: str
@@ -70,12 +73,12 @@ class Free:
     low: float = -np.inf
     high: float = np.inf
     ties: tuple[tuple[str, float], ...] = ()
-    of_all: bool = True
+    owner: str = ""
 
     @property
     def label(self) -> str:
-        """The name in tables: of an image's own, "misset_x of image 2" counted from 1."""
-        return self.name if self.of_all else f"{self.name} of image {' '.join(str(i + 1) for i in self.images)}"
+        """The name in tables, with its owner: "misset_x of image 2", counted from 1."""
+        return f"{self.name} of {self.owner}" if self.owner else self.name
 
 
 @dataclass(frozen=True)
@@ -268,4 +271,15 @@ def _told(high: float) -> bool:
 
 def image_own(member: Free, count: int) -> list[Free]:
     """Return one unknown for each of `count` images instead of a shared one."""
-    return [replace(member, images=(image,), of_all=False) for image in range(count)]
+    return shared_out(member, {f"image {image + 1}": (image,) for image in range(count)})
+
+
+def shared_out(member: Free, owners: Mapping[str, Sequence[int]]) -> list[Free]:
+    """Return one unknown for each owner, with the places of its images, instead of a shared one.
+
+    Examples
+    --------
+    >>> [one.label for one in shared_out(Free("panel_rot_fast"), {"panels 0 1": (0, 1), "panel 2": (2,)})]
+    ['panel_rot_fast of panels 0 1', 'panel_rot_fast of panel 2']
+    """
+    return [replace(member, images=tuple(images), owner=owner) for owner, images in owners.items()]
