@@ -411,6 +411,7 @@ def test_nexus_reads_panels_in_layers(tmp_path):
     ("name", "key", "value", "message"),
     [
         ("m0", "data_origin", [1, 11, 10], "not within one layer"),
+        ("m0", "data_origin", [1, -1, 10], "not within one layer"),
         ("m0", "data_size", [2, 20, 25], "not within one layer"),
         ("m0", "data_origin", [2, 5, 10], "pixels from .* in frames of"),
         ("m0", "data_origin", [1, 5, 16], "pixels from .* in frames of"),

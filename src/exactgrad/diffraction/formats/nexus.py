@@ -293,7 +293,7 @@ def _panels(
         where = f"{_DETECTOR}/{name}"
         corner, size = (_whole(path, handle, f"{where}/{key}") for key in ("data_origin", "data_size"))
         if len(corner) == 3:  # of a stack: its layers lie one below the other here
-            if size[0] != 1 or corner[1] + size[1] > layer:
+            if len(size) != 3 or size[0] != 1 or not 0 <= corner[1] <= layer - size[1]:
                 raise FormatError(f"{path}: {where}: data_origin and data_size are not within one layer")
             corner = corner[0] * layer + corner[1], corner[2]
         first, shape = (corner[-2], corner[-1]), (size[-2], size[-1])
