@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
 from exactgrad.kernels import threads
-from exactgrad.kernels.threads import available_threads, choose_threads, for_each
+from exactgrad.kernels.threads import Relay, available_threads, choose_threads, for_each
 
 
 @pytest.mark.parametrize("count", [0, 1, 2, 7, 100])
@@ -55,6 +56,69 @@ def test_an_error_in_a_task_reaches_the_caller() -> None:
     for workers in (1, 4):
         with pytest.raises(ZeroDivisionError, match="task 3"):
             for_each(8, fail, workers)
+
+
+@pytest.mark.parametrize("workers", [1, 2, 3, 8])
+@pytest.mark.parametrize(("count", "parts", "ahead"), [(0, 2, 1), (1, 1, 1), (9, 1, 2), (40, 3, 1), (40, 2, 5)])
+def test_every_part_takes_what_is_made_in_order_and_little_waits(
+    count: int, parts: int, ahead: int, workers: int
+) -> None:
+    lock = threading.Lock()
+    held: set[int] = set()
+    most = 0
+    taken: list[list[int]] = [[] for _ in range(parts)]
+    inside = [0] * parts
+
+    def make(index: int) -> None:
+        nonlocal most
+        with lock:
+            held.add(index)
+            most = max(most, len(held))
+
+    def take(part: int, index: int) -> None:
+        with lock:
+            assert index in held
+            inside[part] += 1
+            assert inside[part] == 1  # no other thread works in this part
+        time.sleep(1e-4 * ((7 * index + part) % 3))
+        with lock:
+            taken[part].append(index)
+            inside[part] -= 1
+
+    def drop(index: int) -> None:
+        with lock:
+            assert all(index in done for done in taken)
+            held.remove(index)
+
+    Relay(count, parts, ahead).run(make, take, drop, workers)
+    assert taken == [list(range(count))] * parts
+    assert not held and most <= ahead + workers  # what is dropped is counted until then
+
+
+@pytest.mark.parametrize("workers", [1, 2, 4])
+@pytest.mark.parametrize("step", ["make", "take", "drop"])
+def test_an_error_in_a_step_ends_the_relay_and_reaches_the_caller(step: str, workers: int) -> None:
+    def fail(name: str, index: int) -> None:
+        if (name, index) == (step, 3):
+            raise ZeroDivisionError(name)
+
+    with pytest.raises(ZeroDivisionError, match=step):
+        Relay(20, 2, 3).run(
+            lambda i: fail("make", i), lambda part, i: fail("take", i), lambda i: fail("drop", i), workers
+        )
+
+
+def test_the_caller_does_the_whole_relay_if_no_helper_gets_a_core(monkeypatch: pytest.MonkeyPatch) -> None:
+    release = threading.Event()
+    pool = ThreadPoolExecutor(max_workers=1)
+    monkeypatch.setattr(threads, "_pool", lambda: pool)
+    blocker = pool.submit(release.wait, 30)
+    steps: list[tuple[int, int]] = []
+    Relay(4, 2, 2).run(lambda i: None, lambda part, i: steps.append((part, i)), lambda i: None, 3)
+    assert sorted(steps) == [(part, i) for part in range(2) for i in range(4)]
+    release.set()
+    blocker.result()
+    pool.shutdown()
 
 
 def test_small_work_stays_on_one_thread() -> None:

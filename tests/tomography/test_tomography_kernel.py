@@ -101,7 +101,7 @@ def test_the_fused_kernel_is_the_numpy_model(own: Model, plain: Model) -> None:
 
 
 def test_a_walk_is_compiled_when_it_is_asked_for() -> None:
-    kernels = kernel.Kernels("again", 5, uniaxial_kernel.density)
+    kernels = kernel.Kernels("again", uniaxial_kernel.density)
     assert "forward" not in vars(kernels)
     assert kernels.forward is kernels.forward
     with pytest.raises(AttributeError, match="sideways"):

@@ -11,7 +11,7 @@ from tomography_cases import small_geometry
 from exactgrad.tomography import projection
 from exactgrad.tomography.dataset import Dataset
 from exactgrad.tomography.problem import TomographyProblem
-from exactgrad.tomography.projection import reach_of
+from exactgrad.tomography.projection import reach_of, runs_of
 
 SIDES = arrays.array_shapes(min_dims=3, max_dims=3, min_side=1, max_side=5)
 
@@ -29,6 +29,21 @@ def test_reach_holds_every_ray_that_touches_a_voxel_and_its_ends_do(mask: np.nda
             touching = [c for c in range(-2, columns + 1) if around[i, row + 2 : row + 4, c + 2 : c + 4].any()]
             first, last = reach[i, row + 2]
             assert (first, last) == (touching[0], touching[-1]) if touching else first > last
+
+
+@settings(deadline=None, derandomize=True, max_examples=150)
+@given(SIDES.flatmap(lambda shape: arrays.arrays(bool, shape)))
+def test_runs_are_the_active_voxels_of_each_slice_and_as_long_as_can_be(mask: np.ndarray) -> None:
+    runs, begins = runs_of(mask)
+    assert begins[0] == 0 and begins[-1] == len(runs)
+    for i, active in enumerate(mask):
+        held = np.zeros_like(active)
+        for row, column, length in runs[begins[i] : begins[i + 1]]:
+            assert not held[row, column : column + length].any()
+            assert column == 0 or not active[row, column - 1]
+            assert column + length == active.shape[1] or not active[row, column + length]
+            held[row, column : column + length] = True
+        assert np.array_equal(held, active)
 
 
 def holed(seed: int) -> TomographyProblem:

@@ -56,8 +56,7 @@ def dense(problem, x):
 
 def blocks(problem, x):
     local = uncertainty.Local(problem, x)
-    data, prior = uncertainty.data_blocks(problem, x, local), uncertainty._prior_blocks(problem, x, local)
-    return uncertainty._with_ridge(data + prior)
+    return uncertainty._with_ridge(local.data + local.prior)
 
 
 def test_the_map_to_local_parameters_has_its_transpose(case):
@@ -88,7 +87,7 @@ def test_conjugate_gradients_solve_the_whole_matrix(case):
     problem, x = case
     local, matrix = uncertainty.Local(problem, x), dense(problem, x)
     right = np.random.default_rng(2).normal(size=(problem.voxels, 4))
-    found = uncertainty.solve(local.curvature, np.linalg.inv(blocks(problem, x)), right)
+    found = uncertainty.solve(local, right, 1e-2)
     exact = np.linalg.solve(matrix, right.ravel()).reshape(right.shape)
     assert np.linalg.norm(found - exact) < 0.05 * np.linalg.norm(exact)
 
@@ -97,7 +96,7 @@ def test_the_noise_has_the_data_s_matrix_as_covariance(case):
     problem, x = case
     local, matrix = uncertainty.Local(problem, x), dense(problem.with_regularisation(None), x)
     rng = np.random.default_rng(3)
-    draws = np.array([uncertainty.noise(problem, x, local, rng).ravel() for _ in range(800)])
+    draws = np.array([uncertainty.noise(local, rng).ravel() for _ in range(800)])
     scale = np.sqrt(np.diag(matrix))
     apart = (draws.T @ draws / len(draws) - matrix) / scale[:, None] / scale
     assert np.abs(apart).max() < 6 / np.sqrt(len(draws)) * np.sqrt(2)
@@ -106,7 +105,7 @@ def test_the_noise_has_the_data_s_matrix_as_covariance(case):
 def test_the_freedom_is_the_trace(case):
     problem, x = case
     exact = np.trace(np.linalg.solve(dense(problem, x), dense(problem.with_regularisation(None), x)))
-    assert uncertainty.freedom(problem, x) == pytest.approx(exact, rel=0.1)
+    assert uncertainty.freedom(uncertainty.Local(problem, x)) == pytest.approx(exact, rel=0.1)
 
 
 def test_standard_errors_are_noise_and_smoothing_of_the_whole_matrix(case):
@@ -118,7 +117,7 @@ def test_standard_errors_are_noise_and_smoothing_of_the_whole_matrix(case):
     variance = np.diag(inverse @ dense(problem.with_regularisation(None), x) @ inverse)
     own = np.diagonal(np.linalg.inv(blocks(problem, x)), axis1=1, axis2=2)
     exact = uncertainty._by_field((variance + lost**2).reshape(-1, 4)) / uncertainty._by_field(own)
-    errors = uncertainty.standard_errors(problem, x, samples=8, seed=4)
+    errors = uncertainty.standard_errors(uncertainty.Local(problem, x), samples=8, seed=4)
     exact = uncertainty._averaged(problem.mask, exact, np.ones(problem.voxels, bool))
     for column, (volume, unit) in enumerate([(errors.A, np.sqrt(problem.scale)), (errors.B, 1.0)]):
         ratio = volume[problem.mask] / unit / np.sqrt(exact[:, column] * own[:, column])
@@ -136,7 +135,10 @@ def test_two_in_three_truths_are_within():
     for seed in range(5):
         problem = measured(fields, 10 + seed, regularisation=PRIOR)
         x = fitted(problem, problem.vector(**{**fields, "A": np.sqrt(COUNTS) * fields["A"]}))
-        errors, found = uncertainty.standard_errors(problem, x, samples=3, seed=seed), problem.fields(x)
+        errors, found = (
+            uncertainty.standard_errors(uncertainty.Local(problem, x), samples=3, seed=seed),
+            problem.fields(x),
+        )
         angle = axis_error_deg(found["axis"], fields["axis"])
         inside.append(
             [
@@ -152,7 +154,7 @@ def test_a_replica_comes_to_where_a_long_fit_ends(case):
     problem, x = case
     replica = problem.with_data(uncertainty.replicate(problem, x, 1.0, np.random.default_rng(5)))
     local = uncertainty.Local(problem, x)
-    found = local.to(uncertainty._reconstructed(replica, local, np.linalg.inv(blocks(problem, x)), None))
+    found = local.to(uncertainty._reconstructed(replica, local, None))
     exact = local.to(fitted(replica, x))
     assert np.all(np.linalg.norm(found - exact, axis=0) < 0.1 * np.linalg.norm(exact, axis=0))
 
@@ -163,8 +165,8 @@ def test_a_step_too_far_does_not_raise_the_loss(case):
     replica = problem.with_data(uncertainty.replicate(problem, x, 1.0, np.random.default_rng(5)))
     local = uncertainty.Local(problem, x)
     curvature = local.curvature
-    local.curvature = lambda v: 0.01 * curvature(v)
-    y = uncertainty._reconstructed(replica, local, 100.0 * np.linalg.inv(blocks(problem, x)), None)
+    local.curvature, local.inverse = lambda v: 0.01 * curvature(v), 100.0 * np.linalg.inv(blocks(problem, x))
+    y = uncertainty._reconstructed(replica, local, None)
     before, after = (sum(f(v)[0] for f in (replica.value_and_gradient, replica.penalty_and_gradient)) for v in (x, y))
     assert after < before
 
@@ -201,7 +203,7 @@ def test_errors_grow_with_the_spread(case):
     problem, x = case
     free = problem.with_regularisation(Regularisation(smooth={"axis": 0.1, "A": 0.1, "B": 0.1}))
     x = fitted(free, x)
-    one, four = (uncertainty.standard_errors(free, x, 2, spread, seed=1) for spread in (1.0, 4.0))
+    one, four = (uncertainty.standard_errors(uncertainty.Local(free, x), 2, spread, seed=1) for spread in (1.0, 4.0))
     assert np.nanmedian(four.B / one.B) == pytest.approx(2.0, rel=0.2)
 
 
@@ -209,16 +211,18 @@ def test_what_no_data_tell_is_not_sure(case):
     """A replica stays at its start where nothing pulls; that must not look like certainty."""
     problem, x = case
     blind = problem.with_data(replace(problem.data, weights=np.zeros(problem.data.shape)))
-    errors = uncertainty.standard_errors(blind.with_regularisation(None), x, samples=1)
+    errors = uncertainty.standard_errors(uncertainty.Local(blind.with_regularisation(None), x), samples=1)
     assert np.all(errors.axis_deg[problem.mask] == uncertainty.UNDETERMINED_DEG)
-    errors = uncertainty.standard_errors(blind, x, samples=1)
+    errors = uncertainty.standard_errors(uncertainty.Local(blind, x), samples=1)
     least = 1.0 / np.sqrt(6 * 4.0 + 0.5)  # of B: the neighbours' weight and the ridge
     assert np.nanmin(errors.B) >= 0.99 * least
 
 
 def test_the_same_seed_gives_the_same_errors_on_any_threads(case):
     problem, x = case
-    one, two = (uncertainty.standard_errors(problem, x, 1, seed=3, threads=threads) for threads in (1, 2))
+    one, two = (
+        uncertainty.standard_errors(uncertainty.Local(problem, x), 1, seed=3, threads=threads) for threads in (1, 2)
+    )
     np.testing.assert_array_equal(one.axis_deg, two.axis_deg)
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
@@ -88,6 +89,91 @@ class Team:
             self._alone, self._longest = self._longest, min(2 * self._longest, MOST_ALONE)
         elif threads > 1:
             self._longest = FIRST_ALONE
+
+
+class Relay:
+    """Work in two steps on threads: `make(i)` in any order, then `take(part, i)`, for each part in the order of i.
+
+    A thread that is free takes what waits to be taken, or makes the next; nobody waits for a round to end. What is made
+    is taken by all parts before more than `ahead` of them wait, so that little is held at a time.
+
+    Parameters
+    ----------
+    count : int
+        How many i there are.
+    parts : int
+        Parts of what takes: calls for different parts may run side by side.
+    ahead : int
+        Most i that are made and not yet taken by all parts, at least 1.
+    """
+
+    def __init__(self, count: int, parts: int, ahead: int):
+        self._count, self._ahead = count, ahead
+        self._made = [False] * count
+        self._begun = 0  # how many i are being made, or are
+        self._taken = [0] * parts  # how many i each part has taken
+        self._is_busy = [False] * parts
+        self._has_failed = False
+        self._changed = threading.Condition()
+
+    def run(
+        self,
+        make: Callable[[int], None],
+        take: Callable[[int, int], None],
+        drop: Callable[[int], None],
+        threads: int = 1,
+    ) -> None:
+        """Do all of it on `threads` threads, the calling thread included; ``drop(i)`` after all parts have taken i."""
+
+        def work() -> None:
+            try:
+                while (step := self._next()) is not None:
+                    part, index = step
+                    make(index) if part is None else take(part, index)
+                    if self._finished(part, index):
+                        drop(index)
+            except BaseException:
+                self._fail()  # so that nobody waits for what this thread held
+                raise
+
+        helpers = [_pool().submit(work) for _ in range(threads - 1)]
+        try:
+            work()
+        finally:
+            errors = [helper.exception() for helper in helpers if not helper.cancel()]
+        for error in errors:
+            if error is not None:
+                raise error
+
+    def _next(self) -> tuple[int | None, int] | None:
+        """Return the part and i of a step that may be done now, None for the part that makes; wait for one."""
+        with self._changed:
+            while True:
+                if self._has_failed or all(taken == self._count for taken in self._taken):
+                    return None
+                for part, index in enumerate(self._taken):
+                    if not self._is_busy[part] and index < self._count and self._made[index]:
+                        self._is_busy[part] = True
+                        return part, index
+                if self._begun < min(self._count, min(self._taken) + self._ahead):
+                    self._begun += 1
+                    return None, self._begun - 1
+                self._changed.wait()
+
+    def _finished(self, part: int | None, index: int) -> bool:
+        """Note that a step is done; return whether that was the last one with this i."""
+        with self._changed:
+            if part is None:
+                self._made[index] = True
+            else:
+                self._taken[part], self._is_busy[part] = index + 1, False
+            self._changed.notify_all()
+            return part is not None and min(self._taken) == index + 1
+
+    def _fail(self) -> None:
+        with self._changed:
+            self._has_failed = True
+            self._changed.notify_all()
 
 
 @cache

@@ -13,9 +13,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from exactgrad.tomography.basin_kernel import KERNELS
+from exactgrad.tomography.basin_kernel import FIELDS, KERNELS, OWN, SUMS
 from exactgrad.tomography.problem import TomographyProblem
-from exactgrad.tomography.projection import Scan, fields_of
+from exactgrad.tomography.projection import Fields, Scan, fields_of
 from exactgrad.tomography.scaling import FOOTPRINT
 
 ANGLES = 4  # axes across a voxel's own, over half a turn
@@ -57,19 +57,26 @@ def offers_of(rows: np.ndarray, turn: int = 0) -> Offers:
 def changes(problem: TomographyProblem, x: np.ndarray, offers: Offers) -> tuple[np.ndarray, np.ndarray]:
     """Return by how much each offer, at its best amplitude, changes the cost, and that amplitude; shape (C, V)."""
     rows = problem.rows(x)
-    shapes = zip(offers.B, offers.axis, strict=True)
-    fields, others = fields_of(rows), [fields_of(np.vstack((np.ones_like(B), B, axis.T)).T) for B, axis in shapes]
+    fields, offered = fields_of(rows), _offered(offers)
 
     def add(scan: Scan, slope: np.ndarray, bend: np.ndarray, sums: np.ndarray) -> None:
-        for offer, moments in zip(others, sums, strict=True):
-            KERNELS.backward_tangent(fields, offer, *scan, slope, bend, moments)
+        KERNELS.backward_tangent(fields, offered, *scan, slope, bend, sums)
 
-    g_phi, h_phi_phi, h_phi_f, g_f, h_f_f = np.moveaxis(problem.sum_of_slopes(rows, add, len(others)), 1, 0)
+    sums = problem.sum_of_slopes(rows, add, OWN + SUMS * len(offers.B))
+    (g_f, h_f_f), (g_phi, h_phi_phi, h_phi_f) = sums[:OWN], sums[OWN:].reshape(-1, SUMS, problem.voxels).swapaxes(0, 1)
     h_phi_phi, h_phi_f, h_f_f = (FOOTPRINT * h for h in (h_phi_phi, h_phi_f, h_f_f))
     best = np.divide(h_phi_f - g_phi, h_phi_phi, out=np.zeros_like(g_phi), where=h_phi_phi > 0)
     power = np.maximum(best, 0.0)
     change = power * g_phi - g_f + 0.5 * (power**2 * h_phi_phi - 2 * power * h_phi_f + h_f_f)
     return change, np.sqrt(power)
+
+
+def _offered(offers: Offers) -> Fields:
+    """Return what the kernel is told of offers: their fields, with A = 1, one offer after the other."""
+    values = np.ones((len(offers.B), FIELDS, offers.B.shape[1]))
+    values[:, 1], values[:, 2:] = offers.B, offers.axis.swapaxes(1, 2)
+    listed = values.reshape(-1, offers.B.shape[1])
+    return listed, np.ones(len(listed)), -1
 
 
 def swapped(problem: TomographyProblem, x: np.ndarray, turn: int = 0) -> tuple[np.ndarray, int] | None:

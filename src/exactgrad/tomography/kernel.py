@@ -18,15 +18,18 @@ the mask.
 
 `fields`: values (fields, voxels), a unit for each field, and the number of the first of three that are a vector of any
 length, or -1. Values are field by field, as in a solver's vector, which is read in place; `lane` (fields, BLOCK) holds
-a block's as the model sees them, times their units and with unit vectors. Gradients, (fields, voxels), are by these.
+a block's as the model sees them, times their units and with unit vectors. Gradients, (fields, voxels), are by these;
+what a walk back sums may also be something else of each voxel, and of another number of rows.
 
 `slab`: the voxels that a call back adds to: slices from, to, and rows from, to. Slabs cut the volume along its first
 axis, which is a slice's or a row's, so that several calls may add to one gradient at the same time.
 
 `frame`: slices, rows, columns of the slice order and their strides in `slot`, J, K, lanes.
-`box` (slices, 4): rows from, to, and columns from, to, where a slice has active voxels. `reach` (slices, rows + 3, 2):
-of the rays between rows r - 2 and r - 1, the first and last whole column from which one touches an active voxel. Rays
-that touch none are not walked.
+`runs` (runs, 3): row, first column and length of each unbroken line of active voxels, those of slice i from begins[i]
+to begins[i + 1]. `box` (slices, 4): rows from, to, and columns from, to, where a slice has active voxels. `reach`
+(slices, rows + 3, 2): of the rays between rows r - 2 and r - 1, the first and last whole column from which one touches
+an active voxel. Rays that touch none are not walked, and what no ray touches is not cleared: it holds what earlier
+slices left there.
 `ray`: row a = ray[0] + ray[1] i + ray[2] j + ray[3] k, column b = ray[4] + ray[5] i + ray[6] j + ray[7] k, length of
 a ray in a slice = ray[8]. `q` (G, 3, lanes): unit vectors of the G points of each segment; `share` (G,): their weights.
 """
@@ -187,10 +190,15 @@ def sample(ray, frame, a, b, k):
 
 
 @inlined
-def clear(buffer, frame, top, end):
-    """Set rows top to end - 1 of a slice, and what is beside them, to zero."""
-    down = (frame[2] + 2 * BORDER) * frame[8]
-    buffer[(top + 1) * down : (end + 4) * down] = 0.0
+def clear(buffer, frame, reach, i, top, end):
+    """Set what rays touch in rows top to end - 1 of slice i, and beside them, to zero."""
+    lanes, last = frame[8], frame[1] + BORDER
+    down = (frame[2] + 2 * BORDER) * lanes
+    for row in range(top + 1, min(end + 3, last) + 1):  # as the buffer counts: touched from above and from below
+        low = min(reach[i, row, 0], reach[i, row - 1, 0]) + BORDER
+        high = max(reach[i, row, 1], reach[i, row - 1, 1]) + BORDER + 2
+        if low < high:
+            buffer[row * down + low * lanes : row * down + high * lanes] = 0.0
 
 
 @inlined
@@ -201,6 +209,8 @@ def gather(buffer, ray, frame, box, reach, i, image):
     for j in range(frame[6]):
         a, b, first, last = ray_range(ray, frame, box, reach, i, j, box[i, 0], box[i, 1])
         for k in range(first, last + 1):
+            if not touches(reach, i, a + ray[3] * k, b + ray[7] * k):
+                continue
             at, wa, wb = sample(ray, frame, a, b, k)
             lower, upper = ray[8] * wa, ray[8] - ray[8] * wa
             w11, w01 = lower * wb, upper * wb
@@ -214,10 +224,12 @@ def scatter(image, ray, frame, box, reach, i, top, end, buffer):
     """Set rows top to end - 1 of slice i to the image's share: the transpose of `gather`."""
     lanes = frame[8]
     down = (frame[2] + 2 * BORDER) * lanes
-    clear(buffer, frame, top, end)
+    clear(buffer, frame, reach, i, top, end)
     for j in range(frame[6]):
         a, b, first, last = ray_range(ray, frame, box, reach, i, j, top, end)
         for k in range(first, last + 1):
+            if not touches(reach, i, a + ray[3] * k, b + ray[7] * k):
+                continue
             at, wa, wb = sample(ray, frame, a, b, k)
             lower, upper = ray[8] * wa, ray[8] - ray[8] * wa
             w11, w01 = lower * wb, upper * wb
@@ -234,6 +246,8 @@ def gather_slopes(buffer, ray, frame, box, reach, i, image_j, image_k):
     for j in range(frame[6]):
         a, b, first, last = ray_range(ray, frame, box, reach, i, j, box[i, 0], box[i, 1])
         for k in range(first, last + 1):
+            if not touches(reach, i, a + ray[3] * k, b + ray[7] * k):
+                continue
             at, wa, wb = sample(ray, frame, a, b, k)
             pixel = (j * frame[7] + k) * lanes
             for s in range(lanes):
@@ -321,8 +335,6 @@ def make_unit(lane, axis, width):
 
 # What a model says of a block of voxels: `Kernels` puts its own in these places --------------------------------------
 
-FIELDS = 1  # columns of a row
-
 
 def density(lane, q, share, width, work, tile):
     """Add to the tile the block's density, averaged over the points of each segment."""
@@ -335,7 +347,7 @@ def density_tangent(lane, change, q, share, width, work, tile):
 
 
 def cotangent(lane, q, share, width, work, tile, out):
-    """Set `out` (fields, BLOCK) to the derivative by the fields; the tile holds the one by the density."""
+    """Set `out` (gradient rows, BLOCK) to the derivative by the fields; the tile holds the one by the density."""
     raise NotImplementedError
 
 
@@ -347,105 +359,124 @@ def cotangent_tangent(lane, change, q, share, width, work, tile, tile_change, ou
 # The walk through the slices -----------------------------------------------------------------------------------------
 
 
-def load_block(fields, slot, frame, i, position, cells, lane, numbers, places):
-    """Take the next active voxels of slice i, below `cells`, at most `BLOCK`; return how many, and where to go on."""
+@inlined
+def load_block(fields, slot, runs, frame, i, run, skip, end, lane, numbers, places):
+    """Take the next active voxels of slice i, at most `BLOCK`, from voxel `skip` of a run on and below run `end`.
+
+    Return how many, and the run and voxel to go on from.
+    """
     values, unit, axis = fields
-    count = 0
-    columns, step, lanes = frame[2], frame[5], frame[8]
-    while position < cells and count < BLOCK:
-        row = position // columns
-        column = position - row * columns
-        at = i * frame[3] + row * frame[4]
-        start = ((row + BORDER) * (columns + 2 * BORDER) + BORDER) * lanes
-        stop = min(columns, column + BLOCK - count)
-        position += stop - column
-        first, more = slot[at + column * step], stop - column
-        if step == 1 and first >= 0 and slot[at + stop - 1] - first == more - 1:  # side by side, in whole vectors
-            here, there = numbers[count : count + more], places[count : count + more]
+    count, step, lanes = 0, frame[5], frame[8]
+    while run < end and count < BLOCK:
+        row, column = runs[run, 0], runs[run, 1] + skip
+        more = min(runs[run, 2] - skip, BLOCK - count)
+        at = i * frame[3] + row * frame[4] + column * step
+        start = ((row + BORDER) * (frame[2] + 2 * BORDER) + column + BORDER) * lanes
+        here, there = numbers[count : count + more], places[count : count + more]
+        for n in range(more):
+            there[n] = start + n * lanes
+        if step == 1:  # side by side, in whole vectors
+            first = slot[at]
             for n in range(more):
-                here[n], there[n] = first + n, start + (column + n) * lanes
-            for f in range(FIELDS):
+                here[n] = first + n
+            for f in range(len(values)):
                 source, target, scale = values[f, first : first + more], lane[f, count : count + more], unit[f]
                 for n in range(more):
                     target[n] = scale * source[n]
-            count += more
-            continue
-        for c in range(column, stop):
-            voxel = slot[at + c * step]
-            if voxel >= 0:
-                numbers[count], places[count] = voxel, start + c * lanes
-                for f in range(FIELDS):
-                    lane[f, count] = unit[f] * values[f, voxel]
-                count += 1
+        else:
+            for n in range(more):
+                here[n] = slot[at + n * step]
+            for f in range(len(values)):
+                source, target, scale = values[f], lane[f, count : count + more], unit[f]
+                for n in range(more):
+                    target[n] = scale * source[here[n]]
+        count += more
+        skip += more
+        if skip == runs[run, 2]:
+            run, skip = run + 1, 0
     if axis >= 0:
         make_unit(lane, axis, whole(count))
-    return count, position
+    return count, run, skip
 
 
+@inlined
 def add_block(out, numbers, count, gradient):
     """Add a block's derivatives by its fields to its voxels, run by run."""
     first = numbers[0]
     if count > 0 and numbers[count - 1] - first == count - 1:  # side by side
-        for f in range(FIELDS):
+        for f in range(len(out)):
             source, target = out[f], gradient[f, first : first + count]
             for n in range(count):
                 target[n] += source[n]
         return
-    for n in range(count):
-        for f in range(FIELDS):
-            gradient[f, numbers[n]] += out[f, n]
+    for f in range(len(out)):
+        source, target = out[f], gradient[f]
+        for n in range(count):
+            target[numbers[n]] += source[n]
 
 
-def fill(fields, q, share, slot, frame, box, i, lane, work, tile, numbers, places, buffer):
-    """Fill the buffer with the density of slice i; return how many active voxels it has."""
-    found, position, cells = 0, box[i, 0] * frame[2], box[i, 1] * frame[2]
+def fill(fields, q, share, slot, runs, begins, frame, box, reach, i, lane, work, tile, numbers, places, buffer):
+    """Fill what rays touch of the buffer with the density of slice i."""
+    run, skip, end = begins[i], 0, begins[i + 1]
     if fields[0].shape[1] < slot.size:  # else every place is set
-        clear(buffer, frame, box[i, 0], box[i, 1])
-    while position < cells:
-        count, position = load_block(fields, slot, frame, i, position, cells, lane, numbers, places)
-        found += count
+        clear(buffer, frame, reach, i, box[i, 0], box[i, 1])
+    while run < end:
+        count, run, skip = load_block(fields, slot, runs, frame, i, run, skip, end, lane, numbers, places)
         tile[:] = 0.0
         density(lane, q, share, whole(count), work, tile)
         put_block(tile, places, count, frame[8], buffer)
-    return found
 
 
-def fill_tangent(fields, changes, q, share, slot, frame, box, i, lane, change, work, tile, numbers, places, buffer):
-    """Fill the buffer with the change of the density of slice i when the fields change."""
-    found, position, cells = 0, box[i, 0] * frame[2], box[i, 1] * frame[2]
+def fill_tangent(
+    fields, changes, q, share, slot, runs, begins, frame, box, reach, i, lane, change, work, tile, numbers, places,
+    buffer,
+):  # fmt: skip
+    """Fill what rays touch of the buffer with the change of the density of slice i when the fields change."""
+    run, skip, end = begins[i], 0, begins[i + 1]
     if fields[0].shape[1] < slot.size:  # else every place is set
-        clear(buffer, frame, box[i, 0], box[i, 1])
-    while position < cells:
-        before = position
-        count, position = load_block(fields, slot, frame, i, before, cells, lane, numbers, places)
-        load_block(changes, slot, frame, i, before, cells, change, numbers, places)
-        found += count
+        clear(buffer, frame, reach, i, box[i, 0], box[i, 1])
+    while run < end:
+        load_block(changes, slot, runs, frame, i, run, skip, end, change, numbers, places)
+        count, run, skip = load_block(fields, slot, runs, frame, i, run, skip, end, lane, numbers, places)
         tile[:] = 0.0
         density_tangent(lane, change, q, share, whole(count), work, tile)
         put_block(tile, places, count, frame[8], buffer)
-    return found
 
 
-def pull(fields, q, share, slot, frame, i, top, end, lane, work, tile, out, numbers, places, buffer, gradient):
+@inlined
+def runs_of(runs, begins, i, top, end):
+    """The runs of slice i in rows top to end - 1: from, to."""
+    first, last = begins[i], begins[i + 1]
+    while first < last and runs[first, 0] < top:
+        first += 1
+    while first < last and runs[last - 1, 0] >= end:
+        last -= 1
+    return first, last
+
+
+def pull(
+    fields, q, share, slot, runs, begins, frame, i, top, end, lane, work, tile, out, numbers, places, buffer, gradient
+):  # fmt: skip
     """Add to the gradient by the fields of these rows of slice i; the buffer holds the cotangent of the density."""
-    position, cells = top * frame[2], end * frame[2]
-    while position < cells:
-        count, position = load_block(fields, slot, frame, i, position, cells, lane, numbers, places)
+    run, stop = runs_of(runs, begins, i, top, end)
+    skip = 0
+    while run < stop:
+        count, run, skip = load_block(fields, slot, runs, frame, i, run, skip, stop, lane, numbers, places)
         take_block(buffer, places, count, frame[8], tile)
         cotangent(lane, q, share, whole(count), work, tile, out)
         add_block(out, numbers, count, gradient)
 
 
 def pull_tangent(
-    fields, changes, q, share, slot, frame, i, top, end, lane, change, work, tile, tile_change, out, numbers, places,
-    buffer, buffer_change, gradient,
+    fields, changes, q, share, slot, runs, begins, frame, i, top, end, lane, change, work, tile, tile_change, out,
+    numbers, places, buffer, buffer_change, gradient,
 ):  # fmt: skip
     """Add the change of `pull` when the fields and the cotangent of the density change."""
-    position, cells = top * frame[2], end * frame[2]
-    while position < cells:
-        before = position
-        count, position = load_block(fields, slot, frame, i, before, cells, lane, numbers, places)
-        load_block(changes, slot, frame, i, before, cells, change, numbers, places)
+    run, stop = runs_of(runs, begins, i, top, end)
+    skip = 0
+    while run < stop:
+        load_block(changes, slot, runs, frame, i, run, skip, stop, change, numbers, places)
+        count, run, skip = load_block(fields, slot, runs, frame, i, run, skip, stop, lane, numbers, places)
         take_block(buffer, places, count, frame[8], tile)
         take_block(buffer_change, places, count, frame[8], tile_change)
         cotangent_tangent(lane, change, q, share, whole(count), work, tile, tile_change, out)
@@ -456,7 +487,9 @@ _IMAGE = "float64[::1]"
 _VALUES = "float64[:, ::1]"
 _FIELDS = f"Tuple(({_VALUES}, float64[::1], int64))"
 _PLACE = "int64[::1], float64[::1], int32[:, ::1], int32[:, :, ::1]"  # frame, ray, box, reach
-_SCAN = f"float64[:, :, ::1], float64[::1], int32[::1], {_PLACE}"  # q, share, slot, and those
+_SCAN = (
+    f"float64[:, :, ::1], float64[::1], int32[::1], int32[:, ::1], int32[::1], {_PLACE}"  # q, share, slot, runs, begins
+)
 _SLAB = "int64[::1]"
 
 
@@ -466,68 +499,77 @@ def new_buffer(frame):
     return np.zeros((frame[1] + 2 * BORDER) * (frame[2] + 2 * BORDER) * frame[8])
 
 
-def scratch(frame):
+@inlined
+def scratch(fields, frame):
     """Return room for a block: fields, what a model makes on the way, the tile, and its voxels' numbers and places."""
+    count = len(fields[0])
     return (
-        np.zeros((FIELDS, BLOCK)),
-        np.zeros((WORK * FIELDS, BLOCK)),
+        np.zeros((count, BLOCK)),
+        np.zeros((WORK * count, BLOCK)),
         np.zeros(frame[8] * BLOCK),
         np.empty(BLOCK, np.int64),
         np.empty(BLOCK, np.int64),
     )
 
 
-def forward(fields, q, share, slot, frame, ray, box, reach, image):
+def forward(fields, q, share, slot, runs, begins, frame, ray, box, reach, image):
     """Add the projection of the density to the image."""
-    lane, work, tile, numbers, places = scratch(frame)
+    lane, work, tile, numbers, places = scratch(fields, frame)
     buffer = new_buffer(frame)
     for i in range(frame[0]):
-        if fill(fields, q, share, slot, frame, box, i, lane, work, tile, numbers, places, buffer):
-            gather(buffer, ray, frame, box, reach, i, image)
+        fill(fields, q, share, slot, runs, begins, frame, box, reach, i, lane, work, tile, numbers, places, buffer)
+        gather(buffer, ray, frame, box, reach, i, image)
 
 
-def forward_slopes(fields, q, share, slot, frame, ray, box, reach, image_j, image_k):
+def forward_slopes(fields, q, share, slot, runs, begins, frame, ray, box, reach, image_j, image_k):
     """Add the derivatives of the projection by j_offset and k_offset to two images."""
-    lane, work, tile, numbers, places = scratch(frame)
+    lane, work, tile, numbers, places = scratch(fields, frame)
     buffer = new_buffer(frame)
     for i in range(frame[0]):
-        if fill(fields, q, share, slot, frame, box, i, lane, work, tile, numbers, places, buffer):
-            gather_slopes(buffer, ray, frame, box, reach, i, image_j, image_k)
+        fill(fields, q, share, slot, runs, begins, frame, box, reach, i, lane, work, tile, numbers, places, buffer)
+        gather_slopes(buffer, ray, frame, box, reach, i, image_j, image_k)
 
 
-def forward_tangent(fields, changes, q, share, slot, frame, ray, box, reach, image):
+def forward_tangent(fields, changes, q, share, slot, runs, begins, frame, ray, box, reach, image):
     """Add the change of the projection to the image, when the fields change."""
-    lane, work, tile, numbers, places = scratch(frame)
-    buffer, change = new_buffer(frame), np.zeros_like(lane)
+    lane, work, tile, numbers, places = scratch(fields, frame)
+    buffer, change = new_buffer(frame), np.zeros((len(changes[0]), BLOCK))
     for i in range(frame[0]):
-        if fill_tangent(
-            fields, changes, q, share, slot, frame, box, i, lane, change, work, tile, numbers, places, buffer
-        ):
-            gather(buffer, ray, frame, box, reach, i, image)
+        fill_tangent(
+            fields, changes, q, share, slot, runs, begins, frame, box, reach, i, lane, change, work, tile, numbers,
+            places, buffer,
+        )  # fmt: skip
+        gather(buffer, ray, frame, box, reach, i, image)
 
 
-def backward(fields, q, share, slot, frame, ray, box, reach, slab, image, gradient):
+def backward(fields, q, share, slot, runs, begins, frame, ray, box, reach, slab, image, gradient):
     """Add to the gradient by the fields of the slab's voxels; `image` holds the cotangent of the projection."""
-    lane, work, tile, numbers, places = scratch(frame)
-    buffer, out = new_buffer(frame), np.zeros_like(lane)
+    lane, work, tile, numbers, places = scratch(fields, frame)
+    buffer, out = new_buffer(frame), np.zeros((len(gradient), BLOCK))
     for i in range(slab[0], slab[1]):
         top, end = active_rows(box, i, slab[2], slab[3])
         scatter(image, ray, frame, box, reach, i, top, end, buffer)
-        pull(fields, q, share, slot, frame, i, top, end, lane, work, tile, out, numbers, places, buffer, gradient)
+        pull(
+            fields, q, share, slot, runs, begins, frame, i, top, end, lane, work, tile, out, numbers, places, buffer,
+            gradient,
+        )  # fmt: skip
 
 
-def backward_tangent(fields, changes, q, share, slot, frame, ray, box, reach, slab, image, image_change, gradient):
+def backward_tangent(
+    fields, changes, q, share, slot, runs, begins, frame, ray, box, reach, slab, image, image_change, gradient
+):
     """Add the change of `backward` to the gradient, when the fields and the cotangent change."""
-    lane, work, tile, numbers, places = scratch(frame)
-    change, out, tile_change = np.zeros_like(lane), np.zeros_like(lane), np.zeros_like(tile)
+    lane, work, tile, numbers, places = scratch(fields, frame)
+    change, out = np.zeros((len(changes[0]), BLOCK)), np.zeros((len(gradient), BLOCK))
+    tile_change = np.zeros_like(tile)
     buffer, buffer_change = new_buffer(frame), new_buffer(frame)
     for i in range(slab[0], slab[1]):
         top, end = active_rows(box, i, slab[2], slab[3])
         scatter(image, ray, frame, box, reach, i, top, end, buffer)
         scatter(image_change, ray, frame, box, reach, i, top, end, buffer_change)
         pull_tangent(
-            fields, changes, q, share, slot, frame, i, top, end, lane, change, work, tile, tile_change, out, numbers,
-            places, buffer, buffer_change, gradient,
+            fields, changes, q, share, slot, runs, begins, frame, i, top, end, lane, change, work, tile, tile_change,
+            out, numbers, places, buffer, buffer_change, gradient,
         )  # fmt: skip
 
 
@@ -548,15 +590,13 @@ class Kernels:
     ----------
     model : str
         Its name, which tells its kernels from others' in the cache.
-    fields : int
-        How many it has.
     *functions
         The model's `density`, `density_tangent`, `cotangent`, `cotangent_tangent`, of these names; those that no walk
         asked for needs may be left out.
     """
 
-    def __init__(self, model: str, fields: int, *functions: Callable[..., None]):
-        self._model, self._fields, self._functions = model, fields, functions
+    def __init__(self, model: str, *functions: Callable[..., None]):
+        self._model, self._functions = model, functions
 
     def __getattr__(self, name: str) -> Callable[..., None]:
         if name not in _SIGNATURES:
@@ -568,9 +608,8 @@ class Kernels:
 
     def _fused(self, walk: Callable[..., None]) -> Callable[..., None]:
         """Return a walk with the model's functions in it, compiled."""
-        names = globals() | {"FIELDS": self._fields}
-        names |= {function.__name__: inlined(function) for function in self._functions}
-        for part in (load_block, add_block, fill, fill_tangent, pull, pull_tangent, scratch):
+        names = globals() | {function.__name__: inlined(function) for function in self._functions}
+        for part in (fill, fill_tangent, pull, pull_tangent):
             names[part.__name__] = inlined(FunctionType(part.__code__, names, part.__name__))
         own = FunctionType(walk.__code__, names, f"{self._model}_{walk.__name__}_{self._mark()}")
         own.__qualname__ = own.__name__

@@ -42,9 +42,10 @@ def finish(
     quality: dict[str, Any] = {}
     if count:
         values, is_counts = values_seen(problem, x)
-        freedom = uncertainty.freedom(problem, x, job.solve.seed)
+        local = uncertainty.Local(problem, x)
+        freedom = uncertainty.freedom(local, job.solve.seed)
         chi2 = 2.0 * cost / max(values - freedom, 1.0)
-        errors = uncertainty.standard_errors(problem, x, count, 1.0 if is_counts else chi2, job.solve.seed, threads)
+        errors = uncertainty.standard_errors(local, count, 1.0 if is_counts else chi2, job.solve.seed, threads)
         quality |= {"reduced_chi2": chi2, "data_are_counts": is_counts, "freedom": freedom}
         volume.sigma.update({"A": errors.A, "B": errors.B, "axis_deg": errors.axis_deg})
         quality["samples"] = count

@@ -11,7 +11,7 @@ import numpy as np
 
 from exactgrad.core.parameters import Parameter, Parameters
 from exactgrad.errors import InputError, require_finite, require_shape
-from exactgrad.kernels.threads import choose_threads, for_each
+from exactgrad.kernels.threads import Relay, choose_threads, for_each
 from exactgrad.tomography.costs import Cost, cost_of, turn
 from exactgrad.tomography.dataset import Dataset
 from exactgrad.tomography.projection import Field, Fields, Model, Projector, Scan, Slab
@@ -23,7 +23,7 @@ from exactgrad.tomography.zonal import Zonal
 
 MODELS: dict[str, Callable[[], Model]] = {"uniaxial": Uniaxial, "zonal": Zonal, "tensor": Tensor}
 SLABS = 4  # of a model without kernels, whose rounding may depend on how many voxels are taken together
-IMAGES_BYTES = 1 << 19  # of the images that wait for all slabs, where there is work for threads
+LOT_BYTES = 1 << 17  # of the images that are seen, and then walked back, at a time
 LOT = 4096  # voxels
 TAME = 1e-200, 1e200  # squared lengths of vectors that a kernel normalises itself
 UNIT_S = 5e-9  # per projection, voxel and segment, for choosing threads
@@ -448,9 +448,9 @@ class TomographyProblem:
         return self.pull_rows(x, product.T) + self._penalty_product(x, v, gauss_newton=True)
 
     def sum_of_slopes(
-        self, rows: np.ndarray, add: Callable[[Scan, np.ndarray, np.ndarray, np.ndarray], None], parts: int
+        self, rows: np.ndarray, add: Callable[[Scan, np.ndarray, np.ndarray, np.ndarray], None], count: int
     ) -> np.ndarray:
-        """Return sums by voxel, shape (parts, P, V), of the cost's slopes and curvatures at `rows`, walked back.
+        """Return so many sums by voxel, shape (count, V), of the cost's slopes and curvatures at `rows`, walked back.
 
         ``add(scan, slope, bend, sums)`` gets what a kernel's walk back is told, the images of the derivative and of the
         Gauss-Newton curvature by the density's projection, and the sums to add to.
@@ -465,9 +465,9 @@ class TomographyProblem:
 
         def pull(n: int, found: Images, slab: Slab, sums: np.ndarray) -> None:
             slope, bend = found
-            add(self.projector.scan_back(n, slab), slope, bend, sums)
+            add(self.projector.scan_back(n, slab), slope, bend, sums[0])
 
-        return self._sum(images, pull, parts)[1]
+        return self._sum(images, pull, 1, count)[1][0]
 
     def _penalty_product(self, x: np.ndarray, v: np.ndarray, gauss_newton: bool) -> np.ndarray:
         product, pairs = np.zeros(self.size), self._pairs
@@ -678,28 +678,32 @@ class TomographyProblem:
         images: Callable[[int], tuple[float, Images]],
         pull: Callable[[int, Images, Slab, np.ndarray], None],
         gradients: int,
+        rows: int | None = None,
     ) -> tuple[float, np.ndarray]:
         """Sum values, and gradients (P, V), over the projections, in one order whatever the number of threads.
 
-        Threads share the images of a few projections, then the slabs of the volume: one gradient is enough for all.
+        Threads see images of a few projections and walk back through slabs of the volume: one gradient serves all.
         """
         count, threads = self.geometry.projections, choose_threads(self._work_s(), self._threads)
-        together = 1 if threads == 1 else max(threads, IMAGES_BYTES // self.projector.image().nbytes)
+        together = max(1, LOT_BYTES // self.projector.image().nbytes)
+        lots = [range(first, min(first + together, count)) for first in range(0, count, together)]
         slabs = self.projector.slabs(SLABS if self.model.kernels is None else threads)
-        sums, values = np.zeros((gradients, *self._shape)), np.zeros(count)
-        for first in range(0, count, together):
-            lot = range(first, min(first + together, count))
-            found: dict[int, Images] = {}
+        sums, values = np.zeros((gradients, rows or self._shape[0], self.voxels)), np.zeros(count)
+        found: dict[int, Images] = {}
 
-            def see(at: int, lot: range = lot, found: dict[int, Images] = found) -> None:
-                values[lot[at]], found[lot[at]] = images(lot[at])
+        def see(at: int) -> None:
+            for n in lots[at]:
+                values[n], found[n] = images(n)
 
-            def add(at: int, lot: range = lot, found: dict[int, Images] = found) -> None:
-                for n in lot:
-                    pull(n, found[n], slabs[at], sums)
+        def add(part: int, at: int) -> None:
+            for n in lots[at]:
+                pull(n, found[n], slabs[part], sums)
 
-            for_each(len(lot), see, threads)
-            for_each(len(slabs), add, threads)
+        def forget(at: int) -> None:
+            for n in lots[at]:
+                del found[n]
+
+        Relay(len(lots), len(slabs), 1 if threads == 1 else threads + 1).run(see, add, forget, threads)
         return float(values.sum()), sums
 
 

@@ -88,7 +88,7 @@ class Model(Protocol):
 
 Fields = tuple[np.ndarray, np.ndarray, int]  # values (P, V), units (P,), and where a vector of any length begins, or -1
 Slab = tuple[int, int]  # planes of constant x, from and to
-Scan = tuple[np.ndarray, ...]  # q, share, slot, frame, ray of a projection, and for a walk back the slab
+Scan = tuple[np.ndarray, ...]  # what a kernel's walk is told of a projection, and for a walk back the slab
 
 
 class Projector:
@@ -114,6 +114,7 @@ class Projector:
         q = np.pad(q, ((0, 0), (0, 0), (0, idle), (0, 0)), mode="edge")
         self.q = np.ascontiguousarray(q.transpose(0, 1, 3, 2))
         self._reaches = [reach_of(mask.transpose(order)) for order in _ORDERS]
+        self._runs = [runs_of(mask.transpose(order)) for order in _ORDERS]
         self._before = np.concatenate(([0], np.cumsum(mask.sum(axis=(1, 2)))))  # voxels in front of each plane
         self.whole = (0, len(mask))
         self._set_rays(geometry)
@@ -249,7 +250,7 @@ class Projector:
         return self.frames[n], self.rays[n], *self._reaches[self.orders[n, 0]]
 
     def _scan(self, n: int) -> Scan:
-        return self.q[n], self.share, self.slot, *self.rays_through(n)
+        return self.q[n], self.share, self.slot, *self._runs[self.orders[n, 0]], *self.rays_through(n)
 
     def scan_back(self, n: int, slab: Slab) -> Scan:
         """Return what a kernel's walk back through a slab is told of projection n."""
@@ -326,6 +327,16 @@ def reach_of(mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         across, along = (np.flatnonzero(mask[i].any(axis=axis)) for axis in (1, 0))
         box[i] = across[0], across[-1] + 1, along[0], along[-1] + 1
     return box, reach
+
+
+def runs_of(mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the kernel's `runs` and `begins` of a mask whose axes are slice, row and column."""
+    outside = np.zeros((*mask.shape[:2], 1), bool)
+    first = np.argwhere(mask & ~np.concatenate([outside, mask[..., :-1]], axis=2))
+    last = np.argwhere(mask & ~np.concatenate([mask[..., 1:], outside], axis=2))
+    runs = np.column_stack([first[:, 1:], last[:, 2] - first[:, 2] + 1])
+    begins = np.searchsorted(first[:, 0], np.arange(len(mask) + 1))
+    return runs.astype(np.int32, order="C"), begins.astype(np.int32)
 
 
 def rays_of(geometry: Geometry, lanes: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -119,7 +119,7 @@ class Regularisation:
         for one, other in pairs if smooth else []:
             s, by_one, by_other = _distance(f[:, one], f[:, other], direction)
             rho, slope, _ = _rho(s, delta)
-            weight = smooth * self._share_of(one, other)
+            weight = smooth * self.share_of(one, other)
             value += float(np.sum(weight * rho))
             slope = weight * slope
             gradient[:, one] += slope * by_one
@@ -144,7 +144,7 @@ class Regularisation:
         for one, other in pairs if smooth else []:
             a, b, da, db = f[:, one], f[:, other], v[:, one], v[:, other]
             s, by_a, by_b = _distance(a, b, direction)
-            _, slope, bend = (smooth * self._share_of(one, other) * part for part in _rho(s, delta))
+            _, slope, bend = (smooth * self.share_of(one, other) * part for part in _rho(s, delta))
             if gauss_newton and direction:
                 along_a, along_b = _axis_gauss_newton(a, b, da, db)
                 out[:, one] += slope * along_a
@@ -156,7 +156,8 @@ class Regularisation:
             out[:, other] += growth * by_b + slope * along_b
         return out
 
-    def _share_of(self, one: np.ndarray, other: np.ndarray) -> np.ndarray | float:
+    def share_of(self, one: np.ndarray, other: np.ndarray) -> np.ndarray | float:
+        """Return what pairs of voxels of these numbers count."""
         return 1.0 if self.share is None else np.minimum(self.share[one], self.share[other])
 
 

@@ -81,7 +81,7 @@ def split_half(plan: Plan, journal: Journal, problem: TomographyProblem, x: np.n
     for first in (0, 1):
         chosen = np.arange(first, problem.geometry.projections, 2)
         half = problem.with_data(problem.data.subset(chosen))
-        unit = choose_weight.unit_of(half)
+        unit = 0.5 * plan.unit(journal)
         y = half.vector(**start)
         for weight in (10 * plan.weight(journal), plan.weight(journal)):
             half = half.with_regularisation(

@@ -32,9 +32,9 @@ def steps_of(problem: TomographyProblem, x: np.ndarray, unit: float) -> np.ndarr
     fields = fields_of(rows)
 
     def add(scan: Scan, slope: np.ndarray, bend: np.ndarray, sums: np.ndarray) -> None:
-        KERNELS.backward(fields, *scan, bend, sums[0])
+        KERNELS.backward(fields, *scan, bend, sums)
 
-    bend = FOOTPRINT * problem.sum_of_slopes(rows, add, 1)[0]
+    bend = FOOTPRINT * problem.sum_of_slopes(rows, add, len(fields[0]))
     bend[0] *= problem.scale
     share = 1.0 if problem.regularisation.share is None else problem.regularisation.share
     for row, name in zip(bend, ("A", "B", "axis", "axis", "axis"), strict=True):

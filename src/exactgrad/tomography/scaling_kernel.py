@@ -27,4 +27,4 @@ def cotangent(lane, q, share, width, work, tile, out):
         out[4, n] = out[2, n]
 
 
-KERNELS = Kernels("scaling", 5, cotangent)
+KERNELS = Kernels("scaling", cotangent)

@@ -5,7 +5,7 @@ mean     the voxels that no empty ray contradicts; their amplitudes, if they sca
 tensor   a rank-2 tensor in each -> axis, sign of B, first A and B
 weight N the uniaxial model with falling weights of the regularisation, some pixels held out, voxels in the other basin
          moved on the way -> the weight
-all      the uniaxial model, all data, the chosen weight
+all      the uniaxial model, all data, the chosen weight; voxels that came out empty are left out from here on
 align N  offsets of the projections, then all again (where asked for)
 swap N   all again with voxels in the other basin (see `basin.py`), kept where the data are explained better
 last     all once more, to the end, where swaps have moved more than a few voxels
@@ -41,6 +41,7 @@ MEAN_ITERATIONS = 10
 TENSOR_ITERATIONS = 25  # more would fit the noise: the axes are best after 15 to 40
 WARM_ITERATIONS = 15  # at least, of a weight that starts from the one before it
 WARM_WORK = 2e9  # projections x voxels x segments x iterations of such a fit
+EMPTY = 2e-5  # of a bright voxel's mean intensity: a voxel below is left out of the last fits
 SWAP_SHARE = 1e-3  # of the voxels: fewer swapped on the way to the weight are the last there
 SWAP_GAIN = 1e-4  # of the loss: a round of swaps that gains less is the last
 
@@ -183,6 +184,14 @@ class Plan:
 
     def mask(self, journal: Journal) -> np.ndarray:
         """Return the voxels that are there."""
+        return journal.arrays.get("chosen/mask", journal.arrays["mean/mask"]).astype(bool)
+
+    def unit(self, journal: Journal) -> float:
+        """Return what a weight of 1 is in the cost's unit: the same whatever the weight has emptied."""
+        return choose_weight.unit_of(self.whole.with_data(self.aligned(journal)).with_mask(self._first(journal)))
+
+    def _first(self, journal: Journal) -> np.ndarray:
+        """Return the voxels that were there before a weight was chosen."""
         return journal.arrays["mean/mask"].astype(bool)
 
     def weight(self, journal: Journal) -> float:
@@ -203,7 +212,7 @@ class Plan:
     def problem(self, journal: Journal) -> TomographyProblem:
         """Return the problem of the last fit: all data, the chosen weight."""
         problem = self.whole.with_data(self.aligned(journal)).with_mask(self.mask(journal))
-        return self._regularised(journal, problem, self.weight(journal), choose_weight.unit_of(problem))
+        return self._regularised(journal, problem, self.weight(journal), self.unit(journal))
 
     def _regularised(
         self, journal: Journal, problem: TomographyProblem, weight: float, unit: float
@@ -294,7 +303,7 @@ class Plan:
         problem = starts.tensor_problem(train, self.mask(journal), self.whole.scale, self.threads)
         mean = np.maximum(journal.arrays["mean/mean"], 0.0)
         first = np.concatenate([np.repeat(mean[..., None], 3, axis=-1), np.zeros((*mean.shape, 3))], axis=-1)
-        unit = self._unit(journal)
+        unit = self.unit(journal)
         return Fit(
             "tensor", "tensors", InUnits(problem, unit), problem.vector(T=first),
             self._at_most(TENSOR_ITERATIONS), LINEAR_TOLERANCE, lambda x: {"T": problem.fields(x)["T"]},
@@ -305,7 +314,7 @@ class Plan:
         number = len(tried)
         weight = choose_weight.WEIGHTS[number]
         train, held = self._train(journal)
-        unit = self._unit(journal)
+        unit = self.unit(journal)
         problem = self.whole.with_data(train).with_mask(self.mask(journal))
         problem = self._regularised(journal, problem, weight, unit)
         start = journal.arrays[f"weight {number}/x"] if number else problem.vector(**self.first_fields(journal))
@@ -339,9 +348,25 @@ class Plan:
         chosen, is_enough = choose_weight.choose(tried)
         if is_enough or len(tried) == len(choose_weight.WEIGHTS):
             journal.arrays["weight"] = np.array(choose_weight.WEIGHTS[chosen])
-            journal.arrays["chosen/x"] = journal.arrays[f"weight {chosen + 1}/x"]
+            journal.arrays |= self._without_empty(journal, journal.arrays[f"weight {chosen + 1}/x"])
             for number in range(len(tried)):
                 del journal.arrays[f"weight {number + 1}/x"]
+
+    def _without_empty(self, journal: Journal, x: np.ndarray) -> dict[str, np.ndarray]:
+        """Return what the journal keeps of the chosen weight's x: voxels that came out empty are there no more.
+
+        They would be a fifth of the work of the last fits, and the slowest to settle: no data hold them.
+        """
+        problem = self.whole.with_mask(self._first(journal))
+        rows = problem.rows(x)
+        mean = derived.mean_intensity(rows[:, 0], rows[:, 1])
+        mask = problem.mask.copy()
+        mask[problem.mask] = mean > EMPTY * starts.bright(mean)
+        mask = mask if mask.any() else problem.mask
+        return {
+            "chosen/mask": mask.astype(np.uint8),
+            "chosen/x": self.whole.with_mask(mask).vector(**problem.fields(x)),
+        }
 
     def _tried(self, journal: Journal) -> list[np.ndarray]:
         """Return the held-out costs of the weights tried so far."""
@@ -351,14 +376,16 @@ class Plan:
         problem = self.problem(journal)
         x = journal.arrays.get("chosen/x")
         start = problem.vector(**self.first_fields(journal)) if x is None else x
-        return self._uniaxial("all", "all parameters", problem, start, self.job.solve.max_iterations)
+        return self._uniaxial(journal, "all", "all parameters", problem, start, self.job.solve.max_iterations)
 
     def _align(self, journal: Journal, turn: int) -> Fit:
         problem, x = self.problem(journal), self._required(journal)
         offsets = alignment.refine(problem, x, self.data.geometry, self.job.align.most_pixels, turn)
         moved = problem.with_offsets(*offsets)
         name = f"align {turn + 1}"
-        return self._uniaxial(name, name, moved, x, self.job.solve.path_iterations, {"offsets": np.array(offsets)})
+        return self._uniaxial(
+            journal, name, name, moved, x, self.job.solve.path_iterations, {"offsets": np.array(offsets)}
+        )
 
     def _swap(self, journal: Journal, turn: int) -> Fit | None:
         """Return the fit of swapped voxels, or None where no voxel gains by a swap."""
@@ -367,7 +394,7 @@ class Plan:
         if offered is None:
             return None
         changed, voxels = offered
-        unit = self._unit(journal)
+        unit = self.unit(journal)
         before = sum(problem_value(problem, x))
         number = turn + 1
 
@@ -387,11 +414,12 @@ class Plan:
             return None
         title = "all after swaps"
         return self._uniaxial(
-            "last", title, self.problem(journal), self._required(journal), self.job.solve.max_iterations
+            journal, "last", title, self.problem(journal), self._required(journal), self.job.solve.max_iterations
         )
 
     def _uniaxial(
         self,
+        journal: Journal,
         name: str,
         title: str,
         problem: TomographyProblem,
@@ -399,7 +427,7 @@ class Plan:
         iterations: int,
         more: dict[str, np.ndarray] | None = None,
     ) -> Fit:
-        unit, tolerance = choose_weight.unit_of(problem), self.job.solve.tolerance
+        unit, tolerance = self.unit(journal), self.job.solve.tolerance
 
         def keep(y: np.ndarray) -> dict[str, np.ndarray]:
             return {"x": y, **(more or {})}
@@ -425,9 +453,6 @@ class Plan:
 
     def _at_most(self, iterations: int) -> int:
         return max(1, min(iterations, self.job.solve.max_iterations))
-
-    def _unit(self, journal: Journal) -> float:
-        return choose_weight.unit_of(self.whole.with_mask(self.mask(journal)))
 
     def _required(self, journal: Journal) -> np.ndarray:
         x = self.best(journal)

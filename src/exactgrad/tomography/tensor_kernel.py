@@ -65,4 +65,4 @@ def cotangent_tangent(lane, change, q, share, width, work, tile, tile_change, ou
     sum_products(q, share, width, tile_change, out)
 
 
-KERNELS = Kernels("tensor", 6, density, density_tangent, cotangent, cotangent_tangent)
+KERNELS = Kernels("tensor", density, density_tangent, cotangent, cotangent_tangent)

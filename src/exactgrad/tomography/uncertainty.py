@@ -19,21 +19,21 @@ Parameters of a voxel here: A (solver's unit), B, and the turns of the axis alon
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 
 from exactgrad.core.solve import Budget, Search, Stage, run
 from exactgrad.tomography import choose_weight
-from exactgrad.tomography import model as shape
 from exactgrad.tomography.basin import FOOTPRINT
 from exactgrad.tomography.costs import Gaussian
 from exactgrad.tomography.dataset import Dataset
-from exactgrad.tomography.listening import add_back
 from exactgrad.tomography.problem import TomographyProblem
+from exactgrad.tomography.projection import Scan
 from exactgrad.tomography.regularisation import neighbours
 from exactgrad.tomography.stages import PATH_TOLERANCE, InUnits
+from exactgrad.tomography.uncertainty_kernel import KERNELS
 
 LOCAL = 4  # A, B, two turns
 ITERATIONS = 30  # of a replica's fit, after the step of conjugate gradients
@@ -42,7 +42,7 @@ HALVINGS = 6  # of a step that raises the loss
 MEMORY = 12
 MOST_COUNTS = 1e9  # above, a normal distribution is as good
 PROBES = 2  # of the freedom
-TOLERANCE = 1e-2  # of a solution, in the residual's norm
+TOLERANCE = 0.1  # of a solution, in the residual's norm: the freedom is known to 1 %, a replica's fit goes on from it
 MOST_ITERATIONS = 40
 RIDGE = 1e-9  # of the largest entry of a block: voxels that nothing determines
 TOLD = 1e-2  # of a block's curvature: less, and the data say nothing
@@ -73,7 +73,7 @@ class Errors:
 
 
 class Local:
-    """The map between a voxel's four parameters and the solver's vector at x.
+    """A problem in four parameters of each voxel near x: the map to the solver's vector, and the curvature.
 
     Shapes: local vectors are (V, 4).
     """
@@ -86,6 +86,21 @@ class Local:
         first = np.cross(self.axis, np.eye(3)[np.argmin(np.abs(self.axis), axis=1)])
         self.first = first / np.linalg.norm(first, axis=1, keepdims=True)
         self.second = np.cross(self.axis, self.first)
+
+    @cached_property
+    def data(self) -> np.ndarray:
+        """Blocks of J^T W J of single voxels, shape (V, 4, 4)."""
+        return data_blocks(self)
+
+    @cached_property
+    def prior(self) -> np.ndarray:
+        """The diagonal of the regularisation's curvature, as blocks."""
+        return _prior_blocks(self)
+
+    @cached_property
+    def inverse(self) -> np.ndarray:
+        """The inverses of both blocks' sum."""
+        return np.linalg.inv(_with_ridge(self.data + self.prior))
 
     def out(self, local: np.ndarray) -> np.ndarray:
         """Return the solver's vector of a local one."""
@@ -118,20 +133,14 @@ class Local:
 
 
 def standard_errors(
-    problem: TomographyProblem,
-    x: np.ndarray,
-    samples: int,
-    spread: float = 1.0,
-    seed: int = 0,
-    threads: int | None = None,
+    local: Local, samples: int, spread: float = 1.0, seed: int = 0, threads: int | None = None
 ) -> Errors:
-    """Return the standard errors at the minimum x of a uniaxial problem.
+    """Return the standard errors at the minimum of a uniaxial problem.
 
     Parameters
     ----------
-    problem : TomographyProblem
-        All fields free.
-    x : ndarray, shape (size,)
+    local : Local
+        The problem at its minimum, all fields free.
     samples : int
         Replicas, 1 or more; with the neighbours 2 to 4 are enough.
     spread : float
@@ -144,21 +153,19 @@ def standard_errors(
     -------
     Errors
     """
-    local = Local(problem, x)
-    data, prior = data_blocks(problem, x, local), _prior_blocks(problem, x, local)
-    inverse = np.linalg.inv(_with_ridge(data + prior))
+    problem, x, inverse = local.problem, local.x, local.inverse
     random = np.random.default_rng(seed)
     square = np.zeros((problem.voxels, 3))
     for _ in range(samples):
         replica = problem.with_data(replicate(problem, x, spread, random))
-        square += _by_field(local.to(_reconstructed(replica, local, inverse, threads)) ** 2) / samples
+        square += _by_field(local.to(_reconstructed(replica, local, threads)) ** 2) / samples
     own = _by_field(np.diagonal(inverse, axis1=1, axis2=2))
     ratio = _averaged(problem.mask, square / own, np.ones(problem.voxels, bool))
     A, B = x[: problem.voxels], x[problem.voxels : 2 * problem.voxels]
     is_sharp = (np.abs(A) > SURE * np.sqrt(own[:, 0] * ratio[:, 0])) & (np.abs(B) > SHARP)
     ratio = np.where(is_sharp[:, None], _averaged(problem.mask, square / own, is_sharp), ratio)
     # A replica stays where no data pull: there the block says how little is known.
-    told = [_by_field(np.diagonal(part, axis1=1, axis2=2)) for part in (data, prior)]
+    told = [_by_field(np.diagonal(part, axis1=1, axis2=2)) for part in (local.data, local.prior)]
     ratio = np.where(told[0] > TOLD * sum(told), ratio, np.maximum(ratio, 1.0))
     angle = np.sqrt(ratio[:, 2]) * np.rad2deg(radius(inverse[:, 2:, 2:]))
     values = np.sqrt(own[:, 0] * ratio[:, 0] * problem.scale), np.sqrt(own[:, 1] * ratio[:, 1])
@@ -195,7 +202,7 @@ def replicate(problem: TomographyProblem, x: np.ndarray, spread: float, random: 
     return replace(problem.data, data=drawn)
 
 
-def _reconstructed(replica: TomographyProblem, local: Local, inverse: np.ndarray, threads: int | None) -> np.ndarray:
+def _reconstructed(replica: TomographyProblem, local: Local, threads: int | None) -> np.ndarray:
     """Return the minimum of a replica: a Gauss-Newton step, which reaches flat directions, and L-BFGS from there."""
 
     def loss_and_gradient(y: np.ndarray) -> tuple[float, np.ndarray]:
@@ -204,7 +211,7 @@ def _reconstructed(replica: TomographyProblem, local: Local, inverse: np.ndarray
 
     x = local.x
     before, gradient = loss_and_gradient(x)
-    step = -solve(local.curvature, inverse, local.back(gradient))
+    step = -solve(local, local.back(gradient))
     typical = np.sqrt(np.mean(x[: replica.voxels] ** 2))
     reach = np.array([REACH[0] * max(typical, 1e-100), *REACH[1:]])
     step /= np.maximum(np.sqrt(_by_field(step**2)) / reach, 1.0).max(axis=1, keepdims=True)
@@ -214,56 +221,46 @@ def _reconstructed(replica: TomographyProblem, local: Local, inverse: np.ndarray
     return run([stage], Search.begin([start]), Budget(tolerance=PATH_TOLERANCE, memory=MEMORY, threads=threads)).x
 
 
-def freedom(problem: TomographyProblem, x: np.ndarray, seed: int = 0) -> float:
-    """Return how many parameters the data determine at x: the trace of H^-1 J^T W J, H with the regularisation.
+def freedom(local: Local, seed: int = 0) -> float:
+    """Return how many parameters the data determine: the trace of H^-1 J^T W J, H with the regularisation.
 
     The trace is the mean of p^T H^-1 p over noise p of covariance J^T W J, H^-1 by conjugate gradients with voxel
     blocks as preconditioner (Hutchinson, 1990).
 
     Parameters
     ----------
-    problem : TomographyProblem
-        Uniaxial, all fields free.
-    x : ndarray, shape (size,)
+    local : Local
+        A uniaxial problem, all fields free.
     seed : int
     """
-    local = Local(problem, x)
-    inverse = np.linalg.inv(_with_ridge(data_blocks(problem, x, local) + _prior_blocks(problem, x, local)))
     random = np.random.default_rng(seed)
-    pushes = [noise(problem, x, local, random) for _ in range(PROBES)]
-    return float(np.mean([np.sum(push * solve(local.curvature, inverse, push)) for push in pushes]))
+    pushes = [noise(local, random) for _ in range(PROBES)]
+    return float(np.mean([np.sum(push * solve(local, push)) for push in pushes]))
 
 
-def solve(curvature: Callable[[np.ndarray], np.ndarray], inverse: np.ndarray, right: np.ndarray) -> np.ndarray:
-    """Return H^-1 times a local vector, by conjugate gradients preconditioned with the blocks' inverses.
-
-    Parameters
-    ----------
-    curvature : callable
-        H times a local vector.
-    inverse : ndarray, shape (V, 4, 4)
-    right : ndarray, shape (V, 4)
-    """
+def solve(local: Local, right: np.ndarray, tolerance: float = TOLERANCE) -> np.ndarray:
+    """Return H^-1 times a local vector, shape (V, 4), by conjugate gradients preconditioned with voxel blocks."""
     v = np.zeros_like(right)
     rest = right.copy()
-    scaled = np.einsum("vij,vj->vi", inverse, rest)
+    scaled = np.einsum("vij,vj->vi", local.inverse, rest)
     way, size = scaled.copy(), float(np.sum(rest * scaled))
-    least = TOLERANCE**2 * size
+    least = tolerance**2 * size
     for _ in range(MOST_ITERATIONS):
         if size <= least:
             break
-        bent = curvature(way)
+        bent = local.curvature(way)
         step = size / float(np.sum(way * bent))
         v += step * way
         rest -= step * bent
-        scaled = np.einsum("vij,vj->vi", inverse, rest)
+        scaled = np.einsum("vij,vj->vi", local.inverse, rest)
         size, before = float(np.sum(rest * scaled)), size
         way = scaled + size / before * way
     return v
 
 
-def noise(problem: TomographyProblem, x: np.ndarray, local: Local, random: np.random.Generator) -> np.ndarray:
-    """Return a random local vector, shape (V, 4), whose covariance is J^T W J at x, drawn with `random`."""
+def noise(local: Local, random: np.random.Generator) -> np.ndarray:
+    """Return a random local vector, shape (V, 4), whose covariance is J^T W J, drawn with `random`."""
+    problem, x = local.problem, local.x
     rows = problem.rows(x)
     gradient = np.zeros_like(rows)
     projector = problem.projector
@@ -288,36 +285,26 @@ def _seen(
 # The curvature of single voxels --------------------------------------------------------------------------------------
 
 
-class _Blocks:
-    """Sums over segments of g times the outer product of the density's derivatives."""
-
-    def __init__(self, local: Local, unit: float):
-        self.local, self.unit = local, unit
-
-    def __call__(self, rows: np.ndarray, q: np.ndarray, g: np.ndarray) -> np.ndarray:
-        """Return the 16 entries of each block."""
-        c = shape.cosines(rows[:, 2:], q)
-        e = np.exp(rows[:, 1:2] * (c * c - 1.0))
-        f = rows[:, :1] ** 2 * e
-        slopes = [2.0 * self.unit * rows[:, :1] * e, f * (c * c - 1.0)]
-        slopes += [2.0 * rows[:, 1:2] * c * f * (d @ q.T) for d in (self.local.first, self.local.second)]
-        return np.stack([np.einsum("vs,vs,vs->v", g, a, b) for a in slopes for b in slopes], axis=1)
-
-
-def data_blocks(problem: TomographyProblem, x: np.ndarray, local: Local) -> np.ndarray:
+def data_blocks(local: Local) -> np.ndarray:
     """Return the blocks of J^T W J of single voxels, shape (V, 4, 4), with the mean of a squared footprint."""
-    rows = problem.rows(x)
-    sums = np.zeros((problem.voxels, LOCAL * LOCAL))
-    listener = _Blocks(local, float(np.sqrt(problem.scale)))
-    for n in range(problem.geometry.projections):
-        modelled, intensity, weight, through = _seen(problem, rows, n)
-        bend = problem.cost.gauss_newton(modelled, intensity, weight)
-        add_back(problem.projector, rows, n, FOOTPRINT * through[..., None] ** 2 * bend, listener, sums)
-    return sums.reshape(-1, LOCAL, LOCAL)
+    rows = local.problem.rows(local.x)
+    values = np.concatenate([rows.T, local.first.T, local.second.T])
+    fields = values, np.ones(len(values)), -1
+
+    def add(scan: Scan, slope: np.ndarray, bend: np.ndarray, sums: np.ndarray) -> None:
+        KERNELS.backward(fields, *scan, bend, sums)
+
+    upper = np.triu_indices(LOCAL)
+    blocks = np.empty((local.problem.voxels, LOCAL, LOCAL))
+    blocks[:, upper[0], upper[1]] = FOOTPRINT * local.problem.sum_of_slopes(rows, add, len(upper[0])).T
+    blocks[:, upper[1], upper[0]] = blocks[:, upper[0], upper[1]]
+    unit = np.array([np.sqrt(local.problem.scale), 1.0, 1.0, 1.0])  # x holds A over this
+    return unit[:, None] * unit * blocks
 
 
-def _prior_blocks(problem: TomographyProblem, x: np.ndarray, local: Local) -> np.ndarray:
+def _prior_blocks(local: Local) -> np.ndarray:
     """Return the diagonal of the regularisation's curvature, as blocks."""
+    problem, x = local.problem, local.x
     voxels, diagonal = problem.voxels, np.zeros((problem.voxels, LOCAL))
     fields = {"A": x[None, :voxels], "B": x[None, voxels : 2 * voxels], "axis": local.axis.T}
     for number, (name, f) in enumerate(fields.items()):
@@ -330,6 +317,7 @@ def _prior_blocks(problem: TomographyProblem, x: np.ndarray, local: Local) -> np
                 bend = smooth / np.sqrt(1.0 + s / delta**2)
             else:  # the second derivative of delta^2 (sqrt(1 + d^2/delta^2) - 1) by d
                 bend = smooth * (1.0 + ((f[0, one] - f[0, other]) / delta) ** 2) ** -1.5
+            bend = bend * problem.regularisation.share_of(one, other)
             for end in (one, other):
                 diagonal[:, columns] += np.bincount(end, bend, minlength=voxels)[:, None]
     return diagonal[:, :, None] * np.eye(LOCAL)

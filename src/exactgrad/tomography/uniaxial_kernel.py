@@ -134,4 +134,4 @@ def cotangent_tangent(lane, change, q, share, width, work, tile, tile_change, ou
             out[f, n] = dtwist * sums[f, n] + twist * sums[f + 5, n]
 
 
-KERNELS = Kernels("uniaxial", 5, density, density_tangent, cotangent, cotangent_tangent)
+KERNELS = Kernels("uniaxial", density, density_tangent, cotangent, cotangent_tangent)

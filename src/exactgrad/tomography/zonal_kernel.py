@@ -154,4 +154,4 @@ def cotangent_tangent(lane, change, q, share, width, work, tile, tile_change, ou
 @functools.cache
 def kernels_of(terms: int) -> Kernels:
     """Return the kernels of so many coefficients, one for each number."""
-    return Kernels(f"zonal_{terms}", terms + 3, density, density_tangent, cotangent, cotangent_tangent)
+    return Kernels(f"zonal_{terms}", density, density_tangent, cotangent, cotangent_tangent)
