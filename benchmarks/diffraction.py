@@ -33,7 +33,7 @@ from exactgrad.diffraction.scene import Scene
 from exactgrad.kernels.threads import available_threads
 from exactgrad.report.console import say, table
 
-ROUNDS = 5
+ROUNDS = 15
 COMMON = "-cell 70 80 90 90 90 90 -N 10 -lambda 1 -distance 100 -misset 10 20 30 -fluence 1e28 -nonoise -noprogress"
 JOBS = {
     "512 x 512, 2 x 2 sub-pixels": "-default_F 100 -detpixels 512 -pixel 0.2 -oversample 2",

@@ -155,12 +155,11 @@ class Detector:
             return slow.size, lambda part: (slow[part], fast[part])
 
         def of_rectangle(part: slice) -> tuple[np.ndarray, np.ndarray]:
-            fast = np.arange(part.start, part.stop)
-            slow = fast // columns
-            fast -= columns * slow
-            slow += bottom
-            fast += first
-            return slow, fast
+            top_row, end_row = part.start // columns, -(-part.stop // columns)
+            inside = slice(part.start - top_row * columns, part.stop - top_row * columns)
+            slow = np.repeat(np.arange(bottom + top_row, bottom + end_row), columns)
+            fast = np.tile(np.arange(first, first + columns), end_row - top_row)
+            return slow[inside], fast[inside]
 
         return (top - bottom + 1) * columns, of_rectangle
 

@@ -21,7 +21,8 @@ from exactgrad.diffraction.numbers import numbers_of, shares_of, sum_scale
 from exactgrad.diffraction.scene import Scene
 from exactgrad.kernels.threads import choose_threads, for_each
 
-BLOCK = 4096  # pixels at a time: the model's arrays stay in the cache
+BLOCK = 4096  # most pixels at a time: the model's arrays stay in the cache
+BLOCKS, LEAST_BLOCK = 64, 512  # of a small image: threads end at about the same time
 STEP_S = 6e-9  # of a pixel and step, for choosing threads
 SAMPLE_S = 2e-8  # of a pixel, source and sub-pixel: everything outside the sum over lattices
 KERNEL, STAGED = "kernel", "kernel between the model's stages (the C program's curved detector)"
@@ -59,13 +60,15 @@ def image(scene: Scene, threads: int | None = None) -> np.ndarray:
     pixels = staged(scene) if engine_of(scene) == STAGED else fused(scene)
     scale = ELECTRON_RADIUS_SQUARED * scene.beam.fluence / scene.detector.oversample**2
 
+    length = min(BLOCK, max(LEAST_BLOCK, -(-size // BLOCKS)))
+
     def task(block: int) -> None:
-        part = slice(block * BLOCK, min((block + 1) * BLOCK, size))
+        part = slice(block * length, min((block + 1) * length, size))
         seen = photons[part]
         pixels(*places(part), seen)
         seen *= scale
 
-    for_each(-(-size // BLOCK), task, choose_threads(work_s(scene, size), threads))
+    for_each(-(-size // length), task, choose_threads(work_s(scene, size), threads))
     return scene.detector.laid_out(photons)
 
 
