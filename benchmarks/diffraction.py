@@ -7,9 +7,9 @@ x spindle angles x mosaic domains), for the whole image from a `Scene`. "image a
 loss's derivative by the image at hand: the image, and the loss's derivative by every number of the scene. The C program
 is given the same words on one thread; what it takes for a single pixel (start-up, reading, writing) is taken off, and
 its image is compared with ours. The port (FOLDER holds the package nanobrag_torch) runs on one thread in float64
-without compilation, its backward pass to the cell's edges alone; beside it ours to the numbers of the crystal, of
-which the edges are some, and to all numbers. --memory measures what a large image with its derivatives takes beyond a
-small one.
+without compilation, its backward pass to the cell's edges alone; beside it ours to the nine numbers of every lattice
+and F, of which the edges, the orientation and the mosaicity follow, and to all numbers. --memory measures what a large
+image with its derivatives takes beyond a small one.
 """
 
 from __future__ import annotations
@@ -140,11 +140,11 @@ def race_port(package: str, folder: Path) -> list[tuple[str, ...]]:
         weight = np.ones(scene.detector.shape)
         calls: dict[str, Callable[[], object]] = {
             "port, edges": port_call(package, name, scene, folder),
-            "ours, crystal": lambda s=scene, w=weight: derivative.pull(s, w, 1, with_rays=False),
+            "ours, lattices": lambda s=scene, w=weight: derivative.pull(s, w, 1, with_rays=False, with_extent=False),
             "ours, all": lambda s=scene, w=weight: derivative.pull(s, w, 1),
         }
         times, per_step = seconds(calls, clock=time.process_time), 1e9 / (weight.size * scene.steps)
-        ours = (times["ours, crystal"], times["ours, all"])
+        ours = (times["ours, lattices"], times["ours, all"])
         numbers = [f"{took * per_step:.1f}" for took in ours] + [f"{times['port, edges'] / took:.1f}" for took in ours]
         image = render.image(scene, 1)
         off = np.abs(np.asarray(calls["port, edges"]()) - image).max() / image.max()
@@ -231,7 +231,7 @@ def main() -> None:
             columns = (
                 "job",
                 "port, ns",
-                "ours by the crystal, ns",
+                "ours by the lattices, ns",
                 "by all, ns",
                 "times faster",
                 "by all",

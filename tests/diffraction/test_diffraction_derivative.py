@@ -119,6 +119,23 @@ def test_the_crystals_derivatives_are_the_same_alone(name):
         bars.along(tangents_of(scene, [Movement(origin=np.ones(3))]))
 
 
+@pytest.mark.parametrize("with_rays", [True, False])
+@pytest.mark.parametrize("name", ALL)
+def test_the_lattices_derivatives_are_the_same_without_the_extents(name, with_rays):
+    """Without those by the numbers of cells or the metric; what moves these then cannot be asked for."""
+    scene = ALL[name]
+    weight = np.random.default_rng(4).normal(size=scene.detector.shape)
+    image, every = derivative.pull(scene, weight, with_table=True, with_rays=with_rays)
+    same, bars = derivative.pull(scene, weight, with_table=True, with_rays=with_rays, with_extent=False)
+    np.testing.assert_allclose(same, image, rtol=1e-13, atol=1e-13 * image.max())
+    for part in ("g", "sources", "lattices", "table", "default", "photons"):
+        found, wanted = getattr(bars, part), getattr(every, part)
+        np.testing.assert_allclose(found, wanted, rtol=1e-12, atol=1e-13 * np.abs(wanted).max(initial=0.0))
+    assert bars.cells.size == bars.metric.size == 0
+    with pytest.raises(ValueError, match="mismatch"):
+        bars.along(tangents_of(scene, [Movement(cells=np.ones(3))]))
+
+
 @pytest.mark.parametrize("name", ALL)
 def test_forward_against_differences_of_the_fused_image(name):
     """Pixel by pixel, since each has its own largest step before its nearest reflection changes."""
@@ -165,7 +182,7 @@ def test_exact_where_a_formula_would_divide_by_zero():
     h = np.array([[0, 0, 0], [0.2, 0.25, 1 / 3], [0.5, 0.5, 0.5], [1e-300, -1e-300, 1e-9]])
     for i, row in enumerate(h):
         lane[[kernel.Q1 + i, kernel.Q2 + i, kernel.Q3 + i]] = row
-    derivative_kernel.square_slopes(lane, len(h), tuple(np.eye(3).ravel()), tuple(cells))
+    derivative_kernel.square_slopes(lane, len(h), tuple(np.eye(3).ravel()), tuple(cells), True)
     rows = [derivative_kernel.E1, derivative_kernel.E2, derivative_kernel.E3]
     slopes = np.array([[lane[row + i] for row in rows] for i in range(len(h))])
     assert np.isfinite(slopes).all()

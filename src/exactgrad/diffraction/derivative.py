@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator, Sequence
+from functools import partial
 
 import numpy as np
 
@@ -34,6 +35,7 @@ def pull(
     threads: int | None = None,
     with_table: bool = False,
     with_rays: bool = True,
+    with_extent: bool = True,
 ) -> tuple[np.ndarray, Cotangents]:
     """Return the image and the derivative of sum(weight x image) by every number of the scene.
 
@@ -49,6 +51,8 @@ def pull(
     with_rays : bool
         Whether that by the numbers of detector and beam is. With few lattices to a pixel, the crystal's alone costs a
         quarter less.
+    with_extent : bool
+        Whether that by the numbers of cells, or the metric of another shape, is.
 
     Raises
     ------
@@ -56,8 +60,9 @@ def pull(
         On the C program's curved detector, whose derivative is not there.
     """
     image_of = _Image(scene)
-    parts = _partitions(image_of.size, Cotangents.zero(image_of.numbers, with_table, with_rays))
-    bars = [Cotangents.zero(image_of.numbers, with_table, with_rays) for _ in parts]
+    zero = partial(Cotangents.zero, image_of.numbers, with_table, with_rays, with_extent)
+    parts = _partitions(image_of.size, zero())
+    bars = [zero() for _ in parts]
     photons, weights = np.empty(image_of.size), scene.detector.picked(weight)
 
     def task(part: int) -> None:
@@ -65,7 +70,7 @@ def pull(
             image_of.pull(block, weights[block], bars[part], photons[block])
 
     for_each(len(parts), task, choose_threads(REVERSE_COST * work_s(scene, image_of.size), threads))
-    total = Cotangents.zero(image_of.numbers, with_table, with_rays)
+    total = zero()
     for bar in bars:
         total.add(bar)
     return scene.detector.laid_out(photons), total

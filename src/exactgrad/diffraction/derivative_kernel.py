@@ -159,8 +159,8 @@ def grating_slopes(n, x, sine_x, more_x, t, sine_t, more_t):
 
 
 @scalar
-def square_slopes(lane, width, m, cells):
-    """L^2 of a parallelepiped of cells, half its derivatives by off and by the numbers of cells."""
+def square_slopes(lane, width, m, cells, with_extent):
+    """L^2 of a parallelepiped of cells, half its derivatives by off and, where wanted, by the numbers of cells."""
     phases(lane, width, m, cells)
     for i in range(6 * LANES):
         square = lane[X1 + i] * lane[X1 + i]
@@ -179,7 +179,8 @@ def square_slopes(lane, width, m, cells):
         w1, w2, w3 = product * r2 * r3, product * r1 * r3, product * r1 * r2
         lane[SPOT + i] = product * product
         lane[E1 + i], lane[E2 + i], lane[E3 + i] = w1 * e1, w2 * e2, w3 * e3
-        lane[N1 + i], lane[N2 + i], lane[N3 + i] = w1 * c1, w2 * c2, w3 * c3
+        if with_extent:
+            lane[N1 + i], lane[N2 + i], lane[N3 + i] = w1 * c1, w2 * c2, w3 * c3
 
 
 @scalar
@@ -237,10 +238,10 @@ def look_up(lane, width, m, table, lowest, sides, default, interpolate):
 
 
 @scalar
-def slopes(lane, width, m, shape, cells, form, table, lowest, sides, default, interpolate):
+def slopes(lane, width, m, shape, cells, form, table, lowest, sides, default, interpolate, with_extent):
     """One lattice's spots and their slopes at the q of each lane, F not applied but beside them."""
     if shape == SQUARE:
-        square_slopes(lane, width, m, cells)
+        square_slopes(lane, width, m, cells, with_extent)
     else:
         formed_slopes(lane, width, m, shape, form)
     if table.size:
@@ -674,9 +675,11 @@ def reverse(
 
     weight (n,): of each pixel. `slow` ... `mean`: as `kernel.detector_image`. by_g (GEOMETRY,), by_sources (S, 2) for
     1/wavelength and share, by_lattices (M, 9), by_n (3,), by_form (6,) for B B', by_table as `table`, by_default (1,):
-    added to. by_g and by_sources together, and by_table, are of no size where they are not wanted.
+    added to. by_g and by_sources together, by_n and by_form together, and by_table are of no size where they are not
+    wanted.
     """
     lane, numbers, g, with_rays = np.zeros(LANES * ALL_ROWS), g, as_tuple(g, AT_FIRST), by_g.size > 0
+    with_extent = by_n.size > 0
     first = as_tuple(switched(numbers, AT_FIRST), AT_FIRST)
     last = as_tuple(switched(numbers, AT_LAST), AT_FIRST)
     cells, form = as_tuple(cells, 3), as_tuple(form, 9)
@@ -702,7 +705,8 @@ def reverse(
                 for m in range(lattices.shape[0]):
                     lattice = as_tuple(lattices[m], 9)
                     slopes(
-                        lane, width, lattice, shape, cells, form, listed, lowest, sides, default, interpolate
+                        lane, width, lattice, shape, cells, form, listed, lowest, sides, default, interpolate,
+                        with_extent,
                     )  # fmt: skip
                     if by_listed.size or not listed.size:
                         by_factors(lane, width, lattice, listed, sides, default, by_listed, by_default)
@@ -713,9 +717,9 @@ def reverse(
                     if interpolate and listed.size:
                         add_factor_slopes(lane, width, lattice, listed, sides)
                     by_lattice(lane, width, by_lattices[m])
-                    if shape == SQUARE:
+                    if with_extent and shape == SQUARE:
                         by_cells(lane, width, by_n)
-                    else:
+                    elif with_extent:
                         by_metric(lane, width, by_form)
                 if with_rays:
                     collect_reverse(lane, width, g, source, by_g, by_sources[j])
@@ -948,7 +952,7 @@ def forward(
                 for m in range(lattices.shape[0]):
                     lattice = as_tuple(lattices[m], 9)
                     slopes(
-                        lane, width, lattice, shape, cells, form, listed, lowest, sides, default, interpolate
+                        lane, width, lattice, shape, cells, form, listed, lowest, sides, default, interpolate, True
                     )  # fmt: skip
                     add_slopes(lane, width, lattice)
                     if interpolate and listed.size:

@@ -184,6 +184,10 @@ class Tangents:
         """Return whether any moves what the detector and the beam give the kernel."""
         return bool(self.g.any() or self.sources.any())
 
+    def move_extent(self) -> bool:
+        """Return whether any moves how far the crystal extends: its numbers of cells, or the metric of its shape."""
+        return bool(self.cells.any() or self.metric.any())
+
 
 def tangents_of(scene: Scene, movements: Sequence[Movement]) -> Tangents:
     """Return how the numbers of a scene move with each of its movements."""
@@ -268,7 +272,8 @@ def _rows(arrays: list[np.ndarray | None]) -> np.ndarray:
 class Cotangents:
     """The derivative of a loss by the numbers; the fields are those of `Tangents`, without its axis K.
 
-    Those by g and by the sources together, and by the table, are of no size where nobody asked for them.
+    Those by g and by the sources together, by the cells and the metric together, and by the table are of no size where
+    nobody asked for them.
     """
 
     g: np.ndarray
@@ -281,12 +286,13 @@ class Cotangents:
     photons: float = 0.0
 
     @classmethod
-    def zero(cls, numbers: Numbers, with_table: bool, with_rays: bool = True) -> Cotangents:
-        """Return zeros, without the table's or those of detector and beam where nobody asks for them."""
+    def zero(cls, numbers: Numbers, with_table: bool, with_rays: bool = True, with_extent: bool = True) -> Cotangents:
+        """Return zeros, without the table's, the rays' or the extent's where nobody asks for them."""
         table = np.zeros(numbers.table.size if with_table else 0)
         g = np.zeros(kernel.GEOMETRY if with_rays else 0)
         sources = np.zeros((len(numbers.sources) if with_rays else 0, 2))
-        return cls(g, sources, np.zeros((len(numbers.lattices), 9)), np.zeros(3), np.zeros(6), table, np.zeros(1))
+        cells, metric = (np.zeros(count if with_extent else 0) for count in (3, 6))
+        return cls(g, sources, np.zeros((len(numbers.lattices), 9)), cells, metric, table, np.zeros(1))
 
     def kernel_arguments(self) -> tuple[np.ndarray, ...]:
         """Return what the kernel's reverse derivative adds to."""
@@ -300,8 +306,9 @@ class Cotangents:
 
     def along(self, tangents: Tangents) -> np.ndarray:
         """Return the derivative of the loss by each of the K parameters, shape (K,)."""
-        total = tangents.cells @ self.cells + tangents.metric @ self.metric
-        total += tangents.default * self.default[0] + tangents.photons * self.photons
+        total = tangents.default * self.default[0] + tangents.photons * self.photons
+        if tangents.move_extent():
+            total += tangents.cells @ self.cells + tangents.metric @ self.metric
         if tangents.move_rays():
             total += tangents.g @ self.g + np.tensordot(tangents.sources, self.sources, 2)
         for k, (lattice, table) in enumerate(zip(tangents.lattice_of, tangents.table_of, strict=True)):

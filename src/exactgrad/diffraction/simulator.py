@@ -240,7 +240,8 @@ def _pulled(
     with_table = moves_table or any(named.entry.name in OF_TABLE for named in found)
     tangents = tangents_of(scene, list(movements.values()))
     with_rays = tangents.move_rays() or any(named.entry.name in OF_SOURCES for named in found)
-    _, cotangents = derivative.pull(scene, weight, threads, with_table, with_rays)
+    with_extent = tangents.move_extent()
+    _, cotangents = derivative.pull(scene, weight, threads, with_table, with_rays, with_extent)
     by_name: dict[str, Any] = dict(zip(movements, cotangents.along(tangents).tolist(), strict=True))
     cotangent = Movement(table=cotangents.table, default=float(cotangents.default[0]))
     if with_rays:
