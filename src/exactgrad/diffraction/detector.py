@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -154,12 +155,15 @@ class Detector:
             slow, fast = slow + bottom, fast + first
             return slow.size, lambda part: (slow[part], fast[part])
 
+        @cache
+        def whole_rows(count: int) -> np.ndarray:
+            return np.tile(np.arange(first, first + columns), count)
+
         def of_rectangle(part: slice) -> tuple[np.ndarray, np.ndarray]:
             top_row, end_row = part.start // columns, -(-part.stop // columns)
             inside = slice(part.start - top_row * columns, part.stop - top_row * columns)
             slow = np.repeat(np.arange(bottom + top_row, bottom + end_row), columns)
-            fast = np.tile(np.arange(first, first + columns), end_row - top_row)
-            return slow[inside], fast[inside]
+            return slow[inside], whole_rows(end_row - top_row)[inside]
 
         return (top - bottom + 1) * columns, of_rectangle
 
