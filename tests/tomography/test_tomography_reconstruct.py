@@ -340,6 +340,28 @@ def test_bright_rings_do_not_tell_dim_needles_their_sign(tmp_path):
     assert wrong[0] <= 0.15 and wrong[1] >= 0.9
 
 
+def test_voxels_that_came_out_empty_leave_the_last_fits_and_the_weight_means_the_same():
+    data, truth = golden_plain("g1_seed_frame.h5")
+    plan = Plan(data, Job())
+    first = np.ones(data.geometry.volume_shape, bool)
+    problem = plan.whole.with_mask(first)
+    axis = np.broadcast_to([0.0, 0.6, 0.8], (*first.shape, 3))
+    bright = truth["A"] > 0
+    A = np.where(bright, 1.0, 1e-4)  # 1e-8 of a bright voxel's mean intensity
+    A[0, 0, 0] = 0.02  # 4e-4 of it: dim, and there
+    x = problem.vector(A=A, B=2.0, axis=axis)
+    journal = Journal({"mean/mask": first, "mean/mean": A, "weight": np.array(0.01)})
+    before = plan.problem(journal).regularisation
+    journal.arrays |= plan._without_empty(journal, x)
+    after = plan.problem(journal)
+    bright[0, 0, 0] = True
+    assert np.array_equal(after.mask, bright) and after.voxels < problem.voxels
+    kept = after.fields(journal.arrays["chosen/x"])
+    np.testing.assert_allclose(kept["A"], np.where(bright, A, 0.0), rtol=1e-14)
+    np.testing.assert_allclose(kept["axis"][bright], axis[bright], rtol=1e-14)
+    assert after.regularisation.smooth == before.smooth
+
+
 def done(plan, journal, fit_now):
     search, budget = Search.begin([fit_now.x]), Budget(tolerance=fit_now.tolerance)
     x = run([Stage(fit_now.problem, fit_now.iterations)], search, budget).x

@@ -682,7 +682,8 @@ class TomographyProblem:
     ) -> tuple[float, np.ndarray]:
         """Sum values, and gradients (P, V), over the projections, in one order whatever the number of threads.
 
-        Threads see images of a few projections and walk back through slabs of the volume: one gradient serves all.
+        With `rows`, what is summed by voxel has so many instead of P. Threads see images of a few projections and walk
+        back through slabs of the volume: one gradient serves all.
         """
         count, threads = self.geometry.projections, choose_threads(self._work_s(), self._threads)
         together = max(1, LOT_BYTES // self.projector.image().nbytes)

@@ -157,7 +157,13 @@ class Regularisation:
         return out
 
     def share_of(self, one: np.ndarray, other: np.ndarray) -> np.ndarray | float:
-        """Return what pairs of voxels of these numbers count."""
+        """Return what pairs of voxels count.
+
+        Parameters
+        ----------
+        one, other : ndarray of int, shape (pairs,)
+            Numbers of the voxels.
+        """
         return 1.0 if self.share is None else np.minimum(self.share[one], self.share[other])
 
 
