@@ -25,7 +25,6 @@ from exactgrad.errors import InputError
 from exactgrad.kernels.threads import choose_threads, for_each
 
 PARTITIONS = 16  # at most, of whole blocks
-AT_ONCE = 4 * BLOCK  # most pixels of a call of the kernel
 PARTITION_BYTES = 32_000_000  # of all partitions' own derivatives
 REVERSE_COST, FORWARD_COST = 2.5, 1.0  # times the image: to choose threads
 
@@ -121,8 +120,8 @@ class _Image:
 
     def blocks(self, part: range) -> Iterator[slice]:
         """Yield the pixels of a partition, block by block."""
-        for first in range(part.start, part.stop, AT_ONCE):
-            yield slice(first, min(first + AT_ONCE, part.stop))
+        for first in range(part.start, part.stop, BLOCK):
+            yield slice(first, min(first + BLOCK, part.stop))
 
     def pull(self, block: slice, weight: np.ndarray, bars: Cotangents, photons: np.ndarray) -> None:
         """Make the photons of a block, and add the derivative of sum(weight x photons)."""

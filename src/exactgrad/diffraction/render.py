@@ -21,7 +21,7 @@ from exactgrad.diffraction.numbers import numbers_of, shares_of, sum_scale
 from exactgrad.diffraction.scene import Scene
 from exactgrad.kernels.threads import choose_threads, for_each
 
-BLOCK = 4096  # most pixels at a time: the model's arrays stay in the cache
+BLOCK = 4096  # most pixels at a time: arrays stay in the cache, and below 128 kB, which would be mapped anew each time
 BLOCKS, LEAST_BLOCK = 64, 512  # of a small image: threads end at about the same time
 STEP_S = 6e-9  # of a pixel and step, for choosing threads
 SAMPLE_S = 2e-8  # of a pixel, source and sub-pixel: everything outside the sum over lattices
