@@ -182,7 +182,10 @@ def test_exact_where_a_formula_would_divide_by_zero():
     h = np.array([[0, 0, 0], [0.2, 0.25, 1 / 3], [0.5, 0.5, 0.5], [1e-300, -1e-300, 1e-9]])
     for i, row in enumerate(h):
         lane[[kernel.Q1 + i, kernel.Q2 + i, kernel.Q3 + i]] = row
-    derivative_kernel.square_slopes(lane, len(h), tuple(np.eye(3).ravel()), tuple(cells), True)
+    kernel.phases(lane, tuple(np.eye(3).ravel()), tuple(cells))
+    lane[derivative_kernel.F :][: kernel.LANES] = 1.0
+    derivative_kernel.gratings(lane, tuple(cells), True)
+    derivative_kernel.square_slopes(lane, True)
     rows = [derivative_kernel.E1, derivative_kernel.E2, derivative_kernel.E3]
     slopes = np.array([[lane[row + i] for row in rows] for i in range(len(h))])
     assert np.isfinite(slopes).all()

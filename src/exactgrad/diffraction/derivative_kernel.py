@@ -4,10 +4,14 @@
 `forward` takes how the numbers move with K parameters and gives every pixel's derivative by each. Both make the image
 on the way.
 
-A spot P = L^2 of one lattice is a function of off = h - round(h): the rows E hold half its derivative by off, N by the
-numbers of cells (square crystals), U that by |off B|^2 (the others). Nothing is divided by what can be zero: the
-grating's derivative comes from the reduced arguments, as its value does. PIXEL_WEIGHT is the weight of a pixel, WEIGHT
-that of its sum over samples, which what is taken once a pixel multiplies.
+What a lattice gives to the sum is F^2 L^2 with L a function of off = h - round(h): the rows BY_F hold half its
+derivative by F, E that by off, N by the numbers of cells (square crystals), and U its derivative by |off B|^2 (the
+others). Nothing is divided by what can be zero: the grating's derivative comes from the reduced arguments, as its value
+does. PIXEL_WEIGHT is the weight of a pixel, WEIGHT that of its sum over samples, which what is taken once a pixel
+multiplies.
+
+All lanes of a block are summed over lattices, those beyond its last pixel with no weight. Loops are short stages here
+too, not inlined ones in one long function: measured, not guessed.
 """
 
 from __future__ import annotations
@@ -65,8 +69,6 @@ from exactgrad.diffraction.kernel import (
     SHARE,
     SLOW,
     SLOW_INDEX,
-    SOURCE,
-    SPOT,
     SQUARE,
     STEP,
     T1,
@@ -86,6 +88,7 @@ from exactgrad.diffraction.kernel import (
     decay,
     find_places,
     fractional,
+    lattice_row,
     leave_out,
     light,
     load_pixels,
@@ -97,6 +100,7 @@ from exactgrad.diffraction.kernel import (
     sample_of,
     scatter,
     sine_over,
+    source_row,
     squared_radius,
     surrounded,
     switched,
@@ -108,15 +112,15 @@ from exactgrad.diffraction.kernel import (
 from exactgrad.kernels.compile import as_tuple, compiled, inlined, scalar
 
 # Rows that only derivatives need, behind those of the image.
-MORE_ROWS = 27
-# Of each phase of `kernel.phases`, in their order: sin/phase, and what pi cos has more.
-SINE_X1, SINE_X2, SINE_X3, SINE_T1, SINE_T2, SINE_T3 = range(ROWS * LANES, (ROWS + 6) * LANES, LANES)
-MORE_X1, MORE_X2, MORE_X3, MORE_T1, MORE_T2, MORE_T3 = range((ROWS + 6) * LANES, (ROWS + 12) * LANES, LANES)
-E1, E2, E3, N1, N2, N3, U, F = range((ROWS + 12) * LANES, (ROWS + 20) * LANES, LANES)
-G1, G2, G3 = range((ROWS + 20) * LANES, (ROWS + 23) * LANES, LANES)  # half the derivative of the sum by q
-WEIGHT, PIXEL_WEIGHT, CUT, BY_FACTOR = range((ROWS + 23) * LANES, (ROWS + MORE_ROWS) * LANES, LANES)
-B1, B2, B3 = range((ROWS + MORE_ROWS) * LANES, (ROWS + MORE_ROWS + 3) * LANES, LANES)  # by the direction
-ALL_ROWS = ROWS + MORE_ROWS + 3
+MORE_ROWS = 34
+# Of each phase of `kernel.phases`, in their order: sine/phase, and what pi cos has more.
+SINE_X1, SINE_T1, MORE_X1, MORE_T1 = range(ROWS * LANES, (ROWS + 12) * LANES, 3 * LANES)
+E1, E2, E3, N1, N2, N3, U, F, BY_F = range((ROWS + 12) * LANES, (ROWS + 21) * LANES, LANES)
+G1, G2, G3 = range((ROWS + 21) * LANES, (ROWS + 24) * LANES, LANES)  # half the derivative of the sum by q
+WEIGHT, PIXEL_WEIGHT, CUT, BY_FACTOR = range((ROWS + 24) * LANES, (ROWS + 28) * LANES, LANES)
+W1, W2, W3 = range((ROWS + 28) * LANES, (ROWS + 31) * LANES, LANES)  # q, with what the loss weighs it by
+B1, B2, B3 = range((ROWS + 31) * LANES, (ROWS + MORE_ROWS) * LANES, LANES)  # by the direction
+ALL_ROWS = ROWS + MORE_ROWS
 RAY_ROWS = 4  # of one parameter: how direction and factor move
 
 
@@ -146,48 +150,57 @@ def ball_slope(u):
     return -14.804406601634038 * (series if near else far)
 
 
-@inlined
-def grating_slopes(n, x, sine_x, more_x, t, sine_t, more_t):
-    """(R = sin(pi n x)/sin(pi x) but for its sign, dR/dx, dR/dn) from each phase's sine over it, and slope.
-
-    With t = n x - turns, n - t/x is turns/x: nothing cancels near a reflection, where turns is zero.
-    """
-    per = 1.0 / (x * sine_x)
-    ratio = t * sine_t * per
-    by_x = per * (np.rint(n * x - t) * (sine_x * per) * sine_t + n * more_t - ratio * more_x)
-    return ratio, by_x, x * per * (sine_t + more_t)
-
-
 @scalar
-def square_slopes(lane, width, m, cells, with_extent):
-    """L^2 of a parallelepiped of cells, half its derivatives by off and, where wanted, by the numbers of cells."""
-    phases(lane, width, m, cells)
+def gratings(lane, cells, with_extent):
+    """In place of its phases x and n x, each grating's sines; into E and N how their ratio moves with x and n, times
+    the square of the sine of x.
+
+    n pi cos(pi n x) sin(pi x) - sin(pi n x) pi cos(pi x) cancels near a reflection: with pi cos as sine/phase + more,
+    n x - t is left of it, a whole number that is zero there.
+    """
     for i in range(6 * LANES):
         square = lane[X1 + i] * lane[X1 + i]
         lane[SINE_X1 + i], lane[MORE_X1 + i] = sine_over(square), square * sine_slope(square)
-    for i in range(width):
-        x, sine_x, more_x = lane[X1 + i], lane[SINE_X1 + i], lane[MORE_X1 + i]
-        t, sine_t, more_t = lane[T1 + i], lane[SINE_T1 + i], lane[MORE_T1 + i]
-        r1, e1, c1 = grating_slopes(cells[0], x, sine_x, more_x, t, sine_t, more_t)
-        x, sine_x, more_x = lane[X2 + i], lane[SINE_X2 + i], lane[MORE_X2 + i]
-        t, sine_t, more_t = lane[T2 + i], lane[SINE_T2 + i], lane[MORE_T2 + i]
-        r2, e2, c2 = grating_slopes(cells[1], x, sine_x, more_x, t, sine_t, more_t)
-        x, sine_x, more_x = lane[X3 + i], lane[SINE_X3 + i], lane[MORE_X3 + i]
-        t, sine_t, more_t = lane[T3 + i], lane[SINE_T3 + i], lane[MORE_T3 + i]
-        r3, e3, c3 = grating_slopes(cells[2], x, sine_x, more_x, t, sine_t, more_t)
-        product = r1 * r2 * r3
-        w1, w2, w3 = product * r2 * r3, product * r1 * r3, product * r1 * r2
-        lane[SPOT + i] = product * product
-        lane[E1 + i], lane[E2 + i], lane[E3 + i] = w1 * e1, w2 * e2, w3 * e3
-        if with_extent:
-            lane[N1 + i], lane[N2 + i], lane[N3 + i] = w1 * c1, w2 * c2, w3 * c3
+    for c in range(3):
+        n = cells[c]
+        for i in range(c * LANES, (c + 1) * LANES):
+            x, sine_x, more_x = lane[X1 + i], lane[SINE_X1 + i], lane[MORE_X1 + i]
+            t, sine_t, more_t = lane[T1 + i], lane[SINE_T1 + i], lane[MORE_T1 + i]
+            over, under = t * sine_t, x * sine_x
+            lane[X1 + i], lane[T1 + i] = under, over
+            lane[E1 + i] = np.rint(n * x - t) * sine_t * sine_x + n * more_t * under - over * more_x
+            if with_extent:
+                lane[N1 + i] = x * (sine_t + more_t) * under
 
 
 @scalar
-def formed_slopes(lane, width, m, shape, form):
-    """L^2 of the other shapes, its derivative by u = |off B|^2 and half that by off; a top-hat's edge has none."""
-    for i in range(width):
-        x, y, z = offsets(lane, i, m)
+def square_slopes(lane, with_extent):
+    """Add F^2 L^2 of a parallelepiped of cells; its slopes by F, off and, where wanted, the numbers of cells."""
+    for i in range(LANES):
+        under1, under2, under3 = lane[X1 + i], lane[X2 + i], lane[X3 + i]
+        over1, over2, over3 = lane[T1 + i], lane[T2 + i], lane[T3 + i]
+        per, f = 1.0 / (under1 * under2 * under3), lane[F + i]
+        ratio = over1 * over2 * over3 * per
+        lane[TOTAL + i] += f * f * ratio * ratio
+        lane[BY_F + i] = f * ratio * ratio
+        # One `per` to each product: the square of it alone could overflow where phases are next to nothing.
+        w1, w2, w3 = over1 * under1 * per, over2 * under2 * per, over3 * under3 * per
+        ratio *= f * f
+        w1, w2, w3 = ratio * w2 * w3, ratio * w1 * w3, ratio * w1 * w2
+        lane[E1 + i] *= w1
+        lane[E2 + i] *= w2
+        lane[E3 + i] *= w3
+        if with_extent:
+            lane[N1 + i] *= w1
+            lane[N2 + i] *= w2
+            lane[N3 + i] *= w3
+
+
+@scalar
+def formed_slopes(lane, shape, form):
+    """Add F^2 L^2 of the other shapes; its slopes by F, off and u = |off B|^2; a top-hat's edge has none."""
+    for i in range(LANES):
+        x, y, z = lane[X1 + i], lane[X2 + i], lane[X3 + i]
         u = squared_radius(form, x, y, z)
         if shape == ROUND:
             spot = ball(u)
@@ -199,11 +212,14 @@ def formed_slopes(lane, width, m, shape, form):
             slope = -2.0 * spot if u < DIMMEST else 0.0
         else:
             spot, slope = 1.0 if u < 1.0 else 0.0, 0.0
+        f = lane[F + i]
+        lane[TOTAL + i] += f * f * spot
+        lane[BY_F + i] = f * spot
+        slope *= f * f
+        lane[U + i] = slope
         r1 = x * form[0] + y * form[3] + z * form[6]
         r2 = x * form[1] + y * form[4] + z * form[7]
         r3 = x * form[2] + y * form[5] + z * form[8]
-        lane[X1 + i], lane[X2 + i], lane[X3 + i] = x, y, z
-        lane[SPOT + i], lane[U + i] = spot, slope
         lane[E1 + i] = slope * (form[0] * r1 + form[1] * r2 + form[2] * r3)
         lane[E2 + i] = slope * (form[3] * r1 + form[4] * r2 + form[5] * r3)
         lane[E3 + i] = slope * (form[6] * r1 + form[7] * r2 + form[8] * r3)
@@ -221,15 +237,15 @@ def cubic_slope(x):
 
 
 @scalar
-def look_up(lane, width, m, table, lowest, sides, default, interpolate):
+def look_up(lane, m, table, lowest, sides, default, interpolate):
     """F of each lane into the row F, and where it lies: the place in the table, -1 outside it, or -2 - the first of
     the 64 places that it is interpolated from."""
-    find_places(lane, width, lowest, sides)
-    for i in range(width):
+    find_places(lane, lowest, sides)
+    for i in range(LANES):
         place = np.int32(lane[H1 + i])
         lane[F + i] = table[max(place, 0)] if place >= 0 else default
     if interpolate:
-        for i in range(width):
+        for i in range(LANES):
             h, k, l = fractional(lane, i, m)
             if surrounded(h, k, l, lowest, sides):
                 first = corner(h, k, l, lowest, sides)
@@ -238,69 +254,65 @@ def look_up(lane, width, m, table, lowest, sides, default, interpolate):
 
 
 @scalar
-def slopes(lane, width, m, shape, cells, form, table, lowest, sides, default, interpolate, with_extent):
-    """One lattice's spots and their slopes at the q of each lane, F not applied but beside them."""
-    if shape == SQUARE:
-        square_slopes(lane, width, m, cells, with_extent)
-    else:
-        formed_slopes(lane, width, m, shape, form)
-    if table.size:
-        look_up(lane, width, m, table, lowest, sides, default, interpolate)
-    else:
-        for i in range(width):
-            lane[F + i] = default
-
-
-@inlined
-def add_spots(lane, width):
-    """Add a lattice's part to the sum, F^2 L^2, and make half its derivative by off of the spot's."""
-    for i in range(width):
-        ff = lane[F + i] * lane[F + i]
-        lane[E1 + i] *= ff
-        lane[E2 + i] *= ff
-        lane[E3 + i] *= ff
-        lane[TOTAL + i] += ff * lane[SPOT + i]
-
-
-@inlined
-def add_slopes(lane, width, m):
-    """The same, and half its derivative by q."""
-    for i in range(width):
-        ff = lane[F + i] * lane[F + i]
-        e1, e2, e3 = ff * lane[E1 + i], ff * lane[E2 + i], ff * lane[E3 + i]
-        lane[E1 + i], lane[E2 + i], lane[E3 + i] = e1, e2, e3
-        lane[TOTAL + i] += ff * lane[SPOT + i]
-        lane[G1 + i] += e1 * m[0] + e2 * m[3] + e3 * m[6]
-        lane[G2 + i] += e1 * m[1] + e2 * m[4] + e3 * m[7]
-        lane[G3 + i] += e1 * m[2] + e2 * m[5] + e3 * m[8]
-
-
-@scalar
-def add_factor_slopes(lane, width, m, table, sides):
-    """Add what the slope of an interpolated F gives to a lattice's part of the derivative by q."""
-    for i in range(width):
+def add_factor_slopes(lane, m, table, sides):
+    """Add what the slope of an interpolated F gives to that by off."""
+    for i in range(LANES):
         place = np.int64(lane[H1 + i])
         if place < -1:
             h, k, l = fractional(lane, i, m)
             x, y, z, first = h - np.floor(h), k - np.floor(k), l - np.floor(l), -2 - place
             u, v, w = cubic(x), cubic(y), cubic(z)
-            weight = lane[F + i] * lane[SPOT + i]
-            e1 = weight * tricubic(table, first, sides, cubic_slope(x), v, w)
-            e2 = weight * tricubic(table, first, sides, u, cubic_slope(y), w)
-            e3 = weight * tricubic(table, first, sides, u, v, cubic_slope(z))
-            lane[E1 + i] += e1
-            lane[E2 + i] += e2
-            lane[E3 + i] += e3
-            lane[G1 + i] += e1 * m[0] + e2 * m[3] + e3 * m[6]
-            lane[G2 + i] += e1 * m[1] + e2 * m[4] + e3 * m[7]
-            lane[G3 + i] += e1 * m[2] + e2 * m[5] + e3 * m[8]
+            lane[E1 + i] += lane[BY_F + i] * tricubic(table, first, sides, cubic_slope(x), v, w)
+            lane[E2 + i] += lane[BY_F + i] * tricubic(table, first, sides, u, cubic_slope(y), w)
+            lane[E3 + i] += lane[BY_F + i] * tricubic(table, first, sides, u, v, cubic_slope(z))
 
 
 @scalar
-def clear_sums(lane, width):
+def add_lattice(lane, m, shape, cells, form, table, lowest, sides, default, interpolate, with_extent):
+    """Add one lattice's F^2 L^2 at the q of each lane to the sum, and leave its slopes in their rows."""
+    if shape == SQUARE:
+        phases(lane, m, cells)
+        gratings(lane, cells, with_extent)
+    else:
+        for i in range(LANES):
+            lane[X1 + i], lane[X2 + i], lane[X3 + i] = offsets(lane, i, m)
+    if table.size:
+        look_up(lane, m, table, lowest, sides, default, interpolate)
+    if shape == SQUARE:
+        square_slopes(lane, with_extent)
+    else:
+        formed_slopes(lane, shape, form)
+    if interpolate and table.size:
+        add_factor_slopes(lane, m, table, sides)
+
+
+@inlined
+def add_slopes(lane, m):
+    """Add half the derivative of a lattice's part by q."""
+    for i in range(LANES):
+        e1, e2, e3 = lane[E1 + i], lane[E2 + i], lane[E3 + i]
+        lane[G1 + i] += e1 * m[0] + e2 * m[3] + e3 * m[6]
+        lane[G2 + i] += e1 * m[1] + e2 * m[4] + e3 * m[7]
+        lane[G3 + i] += e1 * m[2] + e2 * m[5] + e3 * m[8]
+
+
+@inlined
+def begin(default):
+    """Make the rows, zero but for F, which stays as it is where there is no table."""
+    lane = np.zeros(LANES * ALL_ROWS)
+    for i in range(LANES):
+        lane[F + i] = default
+    return lane
+
+
+@scalar
+def clear_sums(lane, with_rays):
     """Begin the sums over lattices."""
-    for i in range(width):
-        lane[TOTAL + i] = lane[G1 + i] = lane[G2 + i] = lane[G3 + i] = 0.0
+    for i in range(LANES):
+        lane[TOTAL + i] = 0.0
+    if with_rays:
+        for i in range(LANES):
+            lane[G1 + i] = lane[G2 + i] = lane[G3 + i] = 0.0
 
 
 @scalar
@@ -314,41 +326,39 @@ def begin_rays(lane, width):
 
 
 @scalar
-def by_lattice(lane, width, out):
+def by_lattice(lane, out, m):
     """Add the derivative by a lattice's nine numbers."""
-    for c in range(3):
-        row = E1 + c * LANES
-        s1 = s2 = s3 = 0.0
-        for i in range(width):
-            e = lane[CUT + i] * lane[row + i]
-            s1 += e * lane[Q1 + i]
-            s2 += e * lane[Q2 + i]
-            s3 += e * lane[Q3 + i]
-        out[3 * c] += 2.0 * s1
-        out[3 * c + 1] += 2.0 * s2
-        out[3 * c + 2] += 2.0 * s3
+    s11 = s12 = s13 = s21 = s22 = s23 = s31 = s32 = s33 = 0.0
+    for i in range(LANES):
+        q1, q2, q3 = lane[W1 + i], lane[W2 + i], lane[W3 + i]
+        e1, e2, e3 = lane[E1 + i], lane[E2 + i], lane[E3 + i]
+        s11, s12, s13 = s11 + e1 * q1, s12 + e1 * q2, s13 + e1 * q3
+        s21, s22, s23 = s21 + e2 * q1, s22 + e2 * q2, s23 + e2 * q3
+        s31, s32, s33 = s31 + e3 * q1, s32 + e3 * q2, s33 + e3 * q3
+    for c, total in enumerate((s11, s12, s13, s21, s22, s23, s31, s32, s33)):
+        out[m, c] += total
 
 
 @scalar
-def by_cells(lane, width, out):
+def by_cells(lane, out):
     """Add the derivative by the numbers of cells of a square crystal."""
     s1 = s2 = s3 = 0.0
-    for i in range(width):
-        w = lane[CUT + i] * lane[F + i] * lane[F + i]
+    for i in range(LANES):
+        w = 2.0 * lane[CUT + i]
         s1 += w * lane[N1 + i]
         s2 += w * lane[N2 + i]
         s3 += w * lane[N3 + i]
-    out[0] += 2.0 * s1
-    out[1] += 2.0 * s2
-    out[2] += 2.0 * s3
+    out[0] += s1
+    out[1] += s2
+    out[2] += s3
 
 
 @scalar
-def by_metric(lane, width, out):
+def by_metric(lane, out):
     """Add the derivative by the six entries of the metric B B'."""
     s1 = s2 = s3 = s4 = s5 = s6 = 0.0
-    for i in range(width):
-        w = lane[CUT + i] * lane[F + i] * lane[F + i] * lane[U + i]
+    for i in range(LANES):
+        w = lane[CUT + i] * lane[U + i]
         x, y, z = lane[X1 + i], lane[X2 + i], lane[X3 + i]
         s1 += w * x * x
         s2 += w * y * y
@@ -365,31 +375,34 @@ def by_metric(lane, width, out):
 
 
 @scalar
-def by_factors(lane, width, m, table, sides, default, by_table, by_default):
+def by_factors(lane, m, table, sides, by_table, by_default):
     """Add the derivative by F, of each reflection in the table and of the one value outside it."""
-    if table.size == 0:
-        total = 0.0
-        for i in range(width):
-            total += lane[CUT + i] * lane[F + i] * lane[SPOT + i]
-        by_default[0] += 2.0 * total
-        return
     rows, columns = np.int64(sides[1]), np.int64(sides[2])
-    for i in range(width):
-        place = np.int64(lane[H1 + i])
+    for i in range(LANES):
+        place, weight = np.int64(lane[H1 + i]), 2.0 * lane[CUT + i] * lane[BY_F + i]
         if place >= 0:
-            by_table[place] += 2.0 * lane[CUT + i] * lane[F + i] * lane[SPOT + i]
+            by_table[place] += weight
         elif place == -1:
-            by_default[0] += 2.0 * lane[CUT + i] * lane[F + i] * lane[SPOT + i]
+            by_default[0] += weight
         else:
             first = -2 - place
             h, k, l = fractional(lane, i, m)
             u, v, w = cubic(h - np.floor(h)), cubic(k - np.floor(k)), cubic(l - np.floor(l))
-            weight = 2.0 * lane[CUT + i] * lane[F + i] * lane[SPOT + i]
             for a in range(4):
                 for b in range(4):
                     at = first + (a * rows + b) * columns
                     for c in range(4):
                         by_table[at + c] += weight * u[a] * v[b] * w[c]
+
+
+@scalar
+def by_one_factor(lane, default, by_default):
+    """The same where all reflections share one F, of which the sum over lattices is a multiple of the square."""
+    if default != 0.0:
+        total = 0.0
+        for i in range(LANES):
+            total += lane[CUT + i] * lane[TOTAL + i]
+        by_default[0] += 2.0 * total / default
 
 
 @inlined
@@ -410,13 +423,17 @@ def polarized_slope(g, source, forward, e, b):
 
 @inlined
 def weigh(lane, width, g, source):
-    """Into CUT: what the loss grows by with each lane's sum over lattices; and begin these sums."""
+    """Into CUT: what the loss grows by with each lane's sum over lattices, and twice that times q into W1..."""
     for i in range(width):
         lane[CUT + i] = lane[WEIGHT + i] * lane[LIT + i] * (source[SHARE] * g[SCALE])
-        lane[TOTAL + i] = lane[G1 + i] = lane[G2 + i] = lane[G3 + i] = 0.0
     if g[D_MIN_SQUARED] > 0.0:
         for i in range(width):
             lane[CUT + i] = lane[CUT + i] if within_d_min(lane, i, g) else 0.0
+    for i in range(width, LANES):
+        lane[CUT + i] = 0.0
+    for i in range(LANES):
+        weight = 2.0 * lane[CUT + i]
+        lane[W1 + i], lane[W2 + i], lane[W3 + i] = weight * lane[Q1 + i], weight * lane[Q2 + i], weight * lane[Q3 + i]
 
 
 @scalar
@@ -622,7 +639,7 @@ def taken_once_reverse(lane, width, first, last, numbers, oversample, layers, so
                 for i in range(width):
                     lane[BY_FACTOR + i] = lane[ANGLE + i]
             for j in range(sources.shape[0]):
-                source, number = as_tuple(sources[j], SOURCE), np.float64(sample * sources.shape[0] + j)
+                source, number = source_row(sources, j), np.float64(sample * sources.shape[0] + j)
                 if left > 0.0:
                     left -= found_reverse(lane, width, first, source, number, by_g)
             rays_reverse(lane, width, first, numbers, layer, sub_fast, sub_slow, by_g)
@@ -678,8 +695,8 @@ def reverse(
     added to. by_g and by_sources together, by_n and by_form together, and by_table are of no size where they are not
     wanted.
     """
-    lane, numbers, g, with_rays = np.zeros(LANES * ALL_ROWS), g, as_tuple(g, AT_FIRST), by_g.size > 0
-    with_extent = by_n.size > 0
+    lane, numbers, g = begin(default), g, as_tuple(g, AT_FIRST)
+    with_rays, with_extent = by_g.size > 0, by_n.size > 0
     first = as_tuple(switched(numbers, AT_FIRST), AT_FIRST)
     last = as_tuple(switched(numbers, AT_LAST), AT_FIRST)
     cells, form = as_tuple(cells, 3), as_tuple(form, 9)
@@ -695,32 +712,31 @@ def reverse(
         for sample in range(layers * oversample * oversample):
             layer, sub_slow, sub_fast = sample_of(sample, oversample)
             trace_rays(lane, width, g, layer, sub_fast, sub_slow)
-            begin_rays(lane, width)
+            if with_rays:
+                begin_rays(lane, width)
             for j in range(sources.shape[0]):
-                source = as_tuple(sources[j], SOURCE)
+                source = source_row(sources, j)
                 scatter(lane, width, source)
                 light(lane, width, g, source)
                 weigh(lane, width, g, source)
+                clear_sums(lane, with_rays)
                 listed, by_listed = of_source(table, sides, j), of_source(by_table, sides, j)
                 for m in range(lattices.shape[0]):
-                    lattice = as_tuple(lattices[m], 9)
-                    slopes(
-                        lane, width, lattice, shape, cells, form, listed, lowest, sides, default, interpolate,
-                        with_extent,
+                    lattice = lattice_row(lattices, m)
+                    add_lattice(
+                        lane, lattice, shape, cells, form, listed, lowest, sides, default, interpolate, with_extent
                     )  # fmt: skip
-                    if by_listed.size or not listed.size:
-                        by_factors(lane, width, lattice, listed, sides, default, by_listed, by_default)
+                    by_lattice(lane, by_lattices, m)
                     if with_rays:
-                        add_slopes(lane, width, lattice)
-                    else:
-                        add_spots(lane, width)
-                    if interpolate and listed.size:
-                        add_factor_slopes(lane, width, lattice, listed, sides)
-                    by_lattice(lane, width, by_lattices[m])
+                        add_slopes(lane, lattice)
+                    if by_listed.size:
+                        by_factors(lane, lattice, listed, sides, by_listed, by_default)
                     if with_extent and shape == SQUARE:
-                        by_cells(lane, width, by_n)
+                        by_cells(lane, by_n)
                     elif with_extent:
-                        by_metric(lane, width, by_form)
+                        by_metric(lane, by_form)
+                if not listed.size:
+                    by_one_factor(lane, default, by_default)
                 if with_rays:
                     collect_reverse(lane, width, g, source, by_g, by_sources[j])
                 else:
@@ -785,7 +801,7 @@ def push_taken_once(lane, width, first, last, oversample, layers, sources, dg, m
                 d_angle = moved[3 * LANES + i] if sample == 0 else 0.0
                 lane[CUT + i] += d_angle * lane[POLARIZED + i] * lane[CAUGHT + i]
             for j in range(sources.shape[0]):
-                source, number = as_tuple(sources[j], SOURCE), np.float64(sample * sources.shape[0] + j)
+                source, number = source_row(sources, j), np.float64(sample * sources.shape[0] + j)
                 for i in range(width):
                     here = 1.0 if lane[FOUND + i] == number else 0.0
                     d1, d2, d3 = moved[i], moved[LANES + i], moved[2 * LANES + i]
@@ -854,13 +870,12 @@ def push_lattice(lane, width, dm, sums):
 def push_shape(lane, width, shape, dn, dform, sums):
     """The same through the numbers of cells and the spot's form."""
     for i in range(width):
-        ff = lane[F + i] * lane[F + i]
         if shape == SQUARE:
-            sums[i] += 2.0 * ff * (lane[N1 + i] * dn[0] + lane[N2 + i] * dn[1] + lane[N3 + i] * dn[2])
+            sums[i] += 2.0 * (lane[N1 + i] * dn[0] + lane[N2 + i] * dn[1] + lane[N3 + i] * dn[2])
         else:
             x, y, z = lane[X1 + i], lane[X2 + i], lane[X3 + i]
             squares = dform[0] * x * x + dform[1] * y * y + dform[2] * z * z
-            sums[i] += ff * lane[U + i] * (squares + dform[3] * x * y + dform[4] * x * z + dform[5] * y * z)
+            sums[i] += lane[U + i] * (squares + dform[3] * x * y + dform[4] * x * z + dform[5] * y * z)
 
 
 @scalar
@@ -875,7 +890,7 @@ def push_factors(lane, width, m, has_table, sides, dtable, ddefault, sums):
             h, k, l = fractional(lane, i, m)
             u, v, w = cubic(h - np.floor(h)), cubic(k - np.floor(k)), cubic(l - np.floor(l))
             df = tricubic(dtable, -2 - place, sides, u, v, w)
-        sums[i] += 2.0 * lane[F + i] * lane[SPOT + i] * df
+        sums[i] += 2.0 * lane[BY_F + i] * df
 
 
 @inlined
@@ -918,7 +933,7 @@ def forward(
     move. mean (n,) and dmean (K, n): out. The rest: as `kernel.detector_image`.
     """
     count = dg.shape[0]
-    lane, out = np.zeros(LANES * ALL_ROWS), np.empty((count, LANES))
+    lane, out = begin(default), np.empty((count, LANES))
     numbers, g, cells, form = g, as_tuple(g, AT_FIRST), as_tuple(cells, 3), as_tuple(form, 9)
     first = as_tuple(switched(numbers, AT_FIRST), AT_FIRST)
     last = as_tuple(switched(numbers, AT_LAST), AT_FIRST)
@@ -944,19 +959,17 @@ def forward(
                 else:
                     move_rays(lane, width, g, layer, sub_fast, sub_slow, as_tuple(dg[k], STEP), moved[k])
             for j in range(sources.shape[0]):
-                source = as_tuple(sources[j], SOURCE)
+                source = source_row(sources, j)
                 scatter(lane, width, source)
-                clear_sums(lane, width)
+                clear_sums(lane, True)
                 sums[:] = 0.0
                 listed = of_source(table, sides, j)
                 for m in range(lattices.shape[0]):
-                    lattice = as_tuple(lattices[m], 9)
-                    slopes(
-                        lane, width, lattice, shape, cells, form, listed, lowest, sides, default, interpolate, True
+                    lattice = lattice_row(lattices, m)
+                    add_lattice(
+                        lane, lattice, shape, cells, form, listed, lowest, sides, default, interpolate, True
                     )  # fmt: skip
-                    add_slopes(lane, width, lattice)
-                    if interpolate and listed.size:
-                        add_factor_slopes(lane, width, lattice, listed, sides)
+                    add_slopes(lane, lattice)
                     for k in range(count):
                         if lattice_of[k] >= 0:
                             push_lattice(lane, width, dlattices[lattice_of[k], m], sums[k])

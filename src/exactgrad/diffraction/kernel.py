@@ -44,6 +44,24 @@ RAY, PER_WAVELENGTH, SHARE, FIELD_E, FIELD_B, SOURCE = 0, 3, 4, 5, 8, 11
 CRYSTAL = "float64[:, ::1], int64, float64[::1], float64[::1], float64[::1], float64[::1], float64[::1], float64, int64"
 
 
+@inlined
+def lattice_row(lattices, m):
+    """The nine numbers of a lattice. (A view of a row would be counted, as objects are, at every turn of a loop.)"""
+    return (
+        lattices[m, 0], lattices[m, 1], lattices[m, 2], lattices[m, 3], lattices[m, 4], lattices[m, 5], lattices[m, 6],
+        lattices[m, 7], lattices[m, 8],
+    )  # fmt: skip
+
+
+@inlined
+def source_row(sources, j):
+    """The numbers of a source."""
+    return (
+        sources[j, 0], sources[j, 1], sources[j, 2], sources[j, 3], sources[j, 4], sources[j, 5], sources[j, 6],
+        sources[j, 7], sources[j, 8], sources[j, 9], sources[j, 10],
+    )  # fmt: skip
+
+
 @scalar
 def sine_over(y):
     """sin(pi x)/x at y = x^2 <= 1/4; Chebyshev fit, 1.8e-16."""
@@ -127,12 +145,12 @@ def squared_radius(form, x, y, z):
 
 
 @inlined
-def phases(lane, width, m, cells):
+def phases(lane, m, cells):
     """The phases of the three gratings, in half turns: x off the nearest whole, and cells times x, reduced as well.
 
     A ratio of theirs is sin(pi t)/sin(pi x), but for its sign. Where x is zero it is next to nothing instead.
     """
-    for i in range(width):
+    for i in range(LANES):
         x, y, z = offsets(lane, i, m)
         x, y, z = (
             NO_ZERO if abs(x) < NO_ZERO else x,
@@ -145,39 +163,39 @@ def phases(lane, width, m, cells):
 
 
 @scalar
-def square_spots(lane, width, m, cells):
+def square_spots(lane, m, cells):
     """L^2 of a parallelepiped of cells."""
-    phases(lane, width, m, cells)
+    phases(lane, m, cells)
     for i in range(6 * LANES):
         x = lane[X1 + i]
         lane[X1 + i] = x * sine_over(x * x)
-    for i in range(width):
+    for i in range(LANES):
         ratio = lane[T1 + i] * lane[T2 + i] * lane[T3 + i] / (lane[X1 + i] * lane[X2 + i] * lane[X3 + i])
         lane[SPOT + i] = ratio * ratio
 
 
 @scalar
-def round_spots(lane, width, m, form):
+def round_spots(lane, m, form):
     """L^2 of an ellipsoid of cells."""
-    for i in range(width):
+    for i in range(LANES):
         x, y, z = offsets(lane, i, m)
         spot = ball(squared_radius(form, x, y, z))
         lane[SPOT + i] = spot * spot
 
 
 @scalar
-def gauss_spots(lane, width, m, form):
+def gauss_spots(lane, m, form):
     """L^2 of Gaussian spots."""
-    for i in range(width):
+    for i in range(LANES):
         x, y, z = offsets(lane, i, m)
         spot = decay(min(squared_radius(form, x, y, z), DIMMEST))
         lane[SPOT + i] = spot * spot
 
 
 @scalar
-def tophat_spots(lane, width, m, form):
+def tophat_spots(lane, m, form):
     """L^2 of spots with an edge: what rounds to the edge or beyond is out."""
-    for i in range(width):
+    for i in range(LANES):
         x, y, z = offsets(lane, i, m)
         lane[SPOT + i] = 1.0 if squared_radius(form, x, y, z) < 1.0 else 0.0
 
@@ -191,9 +209,9 @@ def of_source(table, sides, source):
 
 
 @scalar
-def find_places(lane, width, lowest, sides):
+def find_places(lane, lowest, sides):
     """Leave each lane's place in the table (h slowest) in the row of h; -1 outside it."""
-    for i in range(width):
+    for i in range(LANES):
         h, k, l = lane[H1 + i] - lowest[0], lane[H2 + i] - lowest[1], lane[H3 + i] - lowest[2]
         inside = (h >= 0.0) & (h < sides[0]) & (k >= 0.0) & (k < sides[1]) & (l >= 0.0) & (l < sides[2])
         # Whole numbers below 2^53, so the place is exact; a table has fewer entries than an int32 can number.
@@ -251,9 +269,9 @@ def tricubic(table, first, sides, u, v, w):
 
 
 @scalar
-def add_interpolated(lane, width, m, table, lowest, sides, default):
+def add_interpolated(lane, m, table, lowest, sides, default):
     """Add F^2 L^2 to the totals, F a cubic through four points along each axis, of the nearest at the table's rim."""
-    for i in range(width):
+    for i in range(LANES):
         h, k, l = fractional(lane, i, m)
         place = np.int64(lane[H1 + i])
         f = table[max(place, 0)] if place >= 0 else default
@@ -264,37 +282,37 @@ def add_interpolated(lane, width, m, table, lowest, sides, default):
 
 
 @scalar
-def add_weighted(lane, width, table, default):
+def add_weighted(lane, table, default):
     """Add F^2 L^2 to the totals, F from the table or the default outside it."""
-    for i in range(width):
+    for i in range(LANES):
         place = np.int32(lane[H1 + i])
         f = table[max(place, 0)] if place >= 0 else default
         lane[TOTAL + i] += f * f * lane[SPOT + i]
 
 
 @scalar
-def add_lattices(lane, width, lattices, shape, cells, form, table, lowest, sides, default, interpolate):
+def add_lattices(lane, lattices, shape, cells, form, table, lowest, sides, default, interpolate):
     """Put the sum of F^2 L^2 over the lattices at the q of each lane into TOTAL."""
-    for i in range(width):
+    for i in range(LANES):
         lane[TOTAL + i] = 0.0
     for j in range(lattices.shape[0]):
-        m = as_tuple(lattices[j], 9)
+        m = lattice_row(lattices, j)
         if shape == SQUARE:
-            square_spots(lane, width, m, cells)
+            square_spots(lane, m, cells)
         elif shape == ROUND:
-            round_spots(lane, width, m, form)
+            round_spots(lane, m, form)
         elif shape == GAUSS:
-            gauss_spots(lane, width, m, form)
+            gauss_spots(lane, m, form)
         else:
-            tophat_spots(lane, width, m, form)
+            tophat_spots(lane, m, form)
         if table.size:
-            find_places(lane, width, lowest, sides)
+            find_places(lane, lowest, sides)
             if interpolate:
-                add_interpolated(lane, width, m, table, lowest, sides, default)
+                add_interpolated(lane, m, table, lowest, sides, default)
             else:
-                add_weighted(lane, width, table, default)
+                add_weighted(lane, table, default)
         else:
-            for i in range(width):
+            for i in range(LANES):
                 lane[TOTAL + i] += default * default * lane[SPOT + i]
 
 
@@ -311,7 +329,7 @@ def diffracted(q, lattices, shape, cells, form, table, lowest, sides, default, i
         width = min(LANES, q.shape[0] - start)
         for i in range(width):
             lane[Q1 + i], lane[Q2 + i], lane[Q3 + i] = q[start + i, 0], q[start + i, 1], q[start + i, 2]
-        add_lattices(lane, width, lattices, shape, cells, form, table, lowest, sides, default, interpolate)
+        add_lattices(lane, lattices, shape, cells, form, table, lowest, sides, default, interpolate)
         for i in range(width):
             total[start + i] = lane[TOTAL + i]
 
@@ -483,7 +501,7 @@ def find_polarization(lane, width, g, oversample, layers, sources):
     """Search each lane's samples, the first of which is traced, for one within d_min."""
     missing = 1.0
     if g[D_MIN_SQUARED] == 0.0:
-        source, missing = as_tuple(sources[0], SOURCE), 0.0
+        source, missing = source_row(sources, 0), 0.0
         for i in range(width):
             lane[POLARIZED + i], lane[FOUND + i] = polarized(lane, i, g, source)[0], 0.0
     for sample in range(layers * oversample * oversample):
@@ -492,7 +510,7 @@ def find_polarization(lane, width, g, oversample, layers, sources):
             trace_rays(lane, width, g, layer, sub_fast, sub_slow)
         for j in range(sources.shape[0]):
             if missing > 0.0:
-                source = as_tuple(sources[j], SOURCE)
+                source = source_row(sources, j)
                 number, missing = np.float64(sample * sources.shape[0] + j), 0.0
                 scatter(lane, width, source)
                 for i in range(width):
@@ -532,11 +550,11 @@ def detector_image(
             layer, sub_slow, sub_fast = sample_of(sample, oversample)
             trace_rays(lane, width, g, layer, sub_fast, sub_slow)
             for j in range(sources.shape[0]):
-                source = as_tuple(sources[j], SOURCE)
+                source = source_row(sources, j)
                 scatter(lane, width, source)
                 listed = of_source(table, sides, j)
                 add_lattices(
-                    lane, width, lattices, shape, cells, form, listed, lowest, sides, default, interpolate
+                    lane, lattices, shape, cells, form, listed, lowest, sides, default, interpolate
                 )  # fmt: skip
                 light(lane, width, g, source)
                 collect(lane, width, g, source)
