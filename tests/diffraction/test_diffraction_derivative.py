@@ -163,7 +163,7 @@ def test_forward_against_differences_of_the_fused_image(name):
 
 @pytest.mark.parametrize("threads", [2, 4])
 def test_bit_equal_on_any_number_of_threads(threads, monkeypatch):
-    monkeypatch.setattr(derivative, "BLOCK", 64)
+    monkeypatch.setattr(render, "BLOCK", 64)
     monkeypatch.setattr(derivative, "choose_threads", lambda work_s, limit: limit)
     scene = ALL["c"]
     weight = np.random.default_rng(2).normal(size=scene.detector.shape)

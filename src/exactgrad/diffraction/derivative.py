@@ -19,7 +19,7 @@ from exactgrad.diffraction import derivative_kernel
 from exactgrad.diffraction.beam import ELECTRON_RADIUS_SQUARED
 from exactgrad.diffraction.movement import Movement
 from exactgrad.diffraction.numbers import Cotangents, Tangents, numbers_of, tangents_of
-from exactgrad.diffraction.render import BLOCK, STAGED, engine_of, work_s
+from exactgrad.diffraction.render import STAGED, block_length, engine_of, work_s
 from exactgrad.diffraction.scene import Scene
 from exactgrad.errors import InputError
 from exactgrad.kernels.threads import choose_threads, for_each
@@ -101,8 +101,9 @@ def _partitions(pixels: int, bars: Cotangents | None = None) -> list[range]:
     """Cut pixels into ranges of whole blocks, fewer where each one's own derivative is large."""
     size = sum(array.nbytes for array in bars.kernel_arguments()) if bars else 1
     most = int(np.clip(PARTITION_BYTES // size, 2, PARTITIONS))
-    blocks = -(-pixels // BLOCK)
-    edges = [blocks * i // most * BLOCK for i in range(most + 1)]
+    length = block_length(pixels, PARTITIONS)
+    blocks = -(-pixels // length)
+    edges = [blocks * i // most * length for i in range(most + 1)]
     return [range(a, min(b, pixels)) for a, b in itertools.pairwise(edges) if b > a]
 
 
@@ -115,13 +116,14 @@ class _Image:
         self.scene, self.numbers = scene, numbers_of(scene, scene.per_sample)
         self.samples = scene.detector.oversample, scene.detector.layers
         self.size, self.places = scene.detector.places()
+        self.block = block_length(self.size, PARTITIONS)
         self.share = 1 / scene.detector.oversample**2
         self.scale = ELECTRON_RADIUS_SQUARED * scene.beam.fluence
 
     def blocks(self, part: range) -> Iterator[slice]:
         """Yield the pixels of a partition, block by block."""
-        for first in range(part.start, part.stop, BLOCK):
-            yield slice(first, min(first + BLOCK, part.stop))
+        for first in range(part.start, part.stop, self.block):
+            yield slice(first, min(first + self.block, part.stop))
 
     def pull(self, block: slice, weight: np.ndarray, bars: Cotangents, photons: np.ndarray) -> None:
         """Make the photons of a block, and add the derivative of sum(weight x photons)."""

@@ -21,8 +21,8 @@ from exactgrad.diffraction.numbers import numbers_of, shares_of, sum_scale
 from exactgrad.diffraction.scene import Scene
 from exactgrad.kernels.threads import choose_threads, for_each
 
-BLOCK = 4096  # most pixels at a time: arrays stay in the cache, and below 128 kB, which would be mapped anew each time
-BLOCKS, LEAST_BLOCK = 64, 512  # of a small image: threads end at about the same time
+BLOCK = 8192  # most pixels at a time: arrays stay in the cache, and below 128 kB, which would be mapped anew each time
+BLOCKS, LEAST_BLOCK = 32, 512  # of a small image: threads end at about the same time
 STEP_S = 6e-9  # of a pixel and step, for choosing threads
 SAMPLE_S = 2e-8  # of a pixel, source and sub-pixel: everything outside the sum over lattices
 KERNEL, STAGED = "kernel", "kernel between the model's stages (the C program's curved detector)"
@@ -60,7 +60,7 @@ def image(scene: Scene, threads: int | None = None) -> np.ndarray:
     pixels = staged(scene) if engine_of(scene) == STAGED else fused(scene)
     scale = ELECTRON_RADIUS_SQUARED * scene.beam.fluence / scene.detector.oversample**2
 
-    length = min(BLOCK, max(LEAST_BLOCK, -(-size // BLOCKS)))
+    length = block_length(size, BLOCKS)
 
     def task(block: int) -> None:
         part = slice(block * length, min((block + 1) * length, size))
@@ -70,6 +70,11 @@ def image(scene: Scene, threads: int | None = None) -> np.ndarray:
 
     for_each(-(-size // length), task, choose_threads(work_s(scene, size), threads))
     return scene.detector.laid_out(photons)
+
+
+def block_length(pixels: int, blocks: int) -> int:
+    """Return how many pixels to take at a time, of so many that should make some blocks."""
+    return min(BLOCK, max(LEAST_BLOCK, -(-pixels // blocks)))
 
 
 def work_s(scene: Scene, pixels: int) -> float:
