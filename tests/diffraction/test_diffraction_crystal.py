@@ -64,7 +64,7 @@ def test_phi_steps_are_left_edges_and_domains_vary_fastest():
     crystal = Crystal.from_cell((50, 60, 70, 90, 90, 90), phi0_rad=0.2, osc_rad=0.4, phi_steps=2)
     np.testing.assert_allclose(crystal.phi_rad, (0.2, 0.4))
     crystal = crystal.with_mosaic(0.1, 3, 4)
-    turned = crystal.orientations()
+    turned = crystal.orientations
     assert turned.shape == (6, 3, 3)
     np.testing.assert_allclose(turned[3] @ (1, 0, 0), (np.cos(0.4), np.sin(0.4), 0), atol=1e-12)
     np.testing.assert_allclose(turned[4], crystal.domains[1] @ turned[3], atol=1e-12)

@@ -132,7 +132,7 @@ def _mosaic_before_phi(patch):
         turned = crystal.maps.exp(self.phi_rad[:, None] * self.spindle)
         return (turned[:, None] @ self.domains).reshape(-1, 3, 3)
 
-    patch.setattr(crystal.Crystal, "orientations", orientations)
+    patch.setattr(crystal.Crystal, "orientations", property(orientations))
 
 
 def _true_cell(patch):

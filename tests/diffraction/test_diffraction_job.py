@@ -109,14 +109,14 @@ def test_mosaic_kinds(tmp_path):
     from exactgrad.diffraction.mosaic import Mosaic
 
     def domains(**crystal):
-        return shots(job(crystal=crystal), tmp_path)[0].settings.crystal.mosaic.rotations()
+        return shots(job(crystal=crystal), tmp_path)[0].settings.crystal.mosaic.rotations
 
     kind = {"mosaic": 0.5, "mosaic_kind": "gaussian", "mosaic_domains": 6, "mosaic_seed": 3}
-    np.testing.assert_array_equal(domains(**kind), Mosaic.gaussian(np.radians(0.5), 6, 3).rotations())
+    np.testing.assert_array_equal(domains(**kind), Mosaic.gaussian(np.radians(0.5), 6, 3).rotations)
     spread = {"mosaic_a": 0.5, "mosaic_b": 1.0, "mosaic_c": 0.1, "mosaic_domains": 6, "mosaic_seed": 3}
     spreads = np.radians([0.5, 1.0, 0.1])
-    np.testing.assert_array_equal(domains(**spread), Mosaic.cap(spreads, 6, 3).rotations())
-    given = Mosaic.gaussian(0.01, 4, 1).rotations()
+    np.testing.assert_array_equal(domains(**spread), Mosaic.cap(spreads, 6, 3).rotations)
+    given = Mosaic.gaussian(0.01, 4, 1).rotations
     np.save(tmp_path / "domains.npy", given.reshape(4, 9))
     np.testing.assert_array_equal(domains(mosaic_matrices="domains.npy"), given)
 

@@ -170,9 +170,9 @@ def test_a_matrix_renders_as_its_cell():
 
 def test_missetting_comes_after_a_drawn_orientation():
     drawn = stated("-misset random -misset_seed 5")
-    np.testing.assert_allclose(drawn.crystal.frame(), random_orientation(5), atol=1e-14)
+    np.testing.assert_allclose(drawn.crystal.frame, random_orientation(5), atol=1e-14)
     turned = drawn.replace(misset_x=10.0, misset_z=-20.0)
-    np.testing.assert_allclose(turned.crystal.frame(), misset_matrix((10, 0, -20)) @ random_orientation(5), atol=1e-14)
+    np.testing.assert_allclose(turned.crystal.frame, misset_matrix((10, 0, -20)) @ random_orientation(5), atol=1e-14)
 
 
 # -- mosaicity --------------------------------------------------------------------------------------------------------
@@ -186,7 +186,7 @@ def test_gaussian_domains_are_normal_and_do_not_turn_the_crystal():
     np.testing.assert_allclose(np.cov(half.T, bias=True), np.eye(3), atol=0.12)
     np.testing.assert_array_equal(gaussian_vectors(10, 3), gaussian_vectors(10, 3))
     assert np.abs(gaussian_vectors(10, 3) - gaussian_vectors(10, 4)).max() > 0.1
-    turned = logarithm.log(Mosaic.gaussian(0.01, 30, 2).rotations())
+    turned = logarithm.log(Mosaic.gaussian(0.01, 30, 2).rotations)
     np.testing.assert_allclose(turned, 0.01 * gaussian_vectors(30, 2), atol=1e-12)
 
 
@@ -203,7 +203,7 @@ def test_anisotropic_domains_belong_to_the_crystal():
 
 def test_even_spreads_are_one_spread_in_another_frame():
     one, three = (Mosaic.cap(spread, 5, 9) for spread in (0.2, [0.2, 0.2, 0.2]))
-    np.testing.assert_array_equal(one.rotations(), three.rotations())
+    np.testing.assert_array_equal(one.rotations, three.rotations)
     still = CrystalSettings((50, 60, 70, 80, 95, 100), mosaic=one)
     np.testing.assert_allclose(
         still.crystal().lattices(), replace(still, mosaic=three).crystal().lattices(), atol=1e-22

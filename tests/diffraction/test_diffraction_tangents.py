@@ -183,7 +183,7 @@ def test_anisotropic_mosaicity(draw):
 
 def test_explicit_matrices():
     here = stated(f"{TRICLINIC} -misset 10 -20 30 -osc 2")
-    matrices = Mosaic.gaussian(0.02, 4, 3).rotations()
+    matrices = Mosaic.gaussian(0.02, 4, 3).rotations
     here = replace(here, crystal=replace(here.crystal, mosaic=Mosaic(matrices=matrices)))
     np.testing.assert_array_equal(here.scene().crystal.domains, matrices)
     for name in (*CELL, *MISSET, "phi", "osc"):
@@ -265,7 +265,7 @@ def _turn_after(patch):
 def _no_jacobian(patch):
     def by(self, change):
         e = self.vectors * np.asarray(change)
-        return tangents_crystal.maps.skew(e) @ self.rotations()
+        return tangents_crystal.maps.skew(e) @ self.rotations
 
     patch.setattr(Mosaic, "rotations_by", by)
 
@@ -276,9 +276,9 @@ def _mosaic_before_the_crystal(patch):
     def swapped(s, frame=None, domains=None, spindle=None):
         if not s.mosaic.anisotropic:
             return right(s, frame, domains, spindle)
-        frame = s.frame() if frame is None else frame
-        domains = s.mosaic.rotations() if domains is None else domains
-        spindle = tangents_crystal._spindle(s) if spindle is None else spindle
+        frame = s.frame if frame is None else frame
+        domains = s.mosaic.rotations if domains is None else domains
+        spindle = s.spindle_rotations if spindle is None else spindle
         return domains @ (spindle @ frame)[:, None]
 
     patch.setattr(tangents_crystal, "turns", swapped)

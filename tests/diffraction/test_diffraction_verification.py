@@ -264,7 +264,7 @@ def test_singular_points_are_singular(name):
     if "spread" in name:
         assert np.all(np.asarray(crystal.mosaic.spread_rad) == 0) and np.abs(crystal.mosaic.vectors).max() > 0
     if "along the beam" in name:
-        assert scene.beam.kahn == 0 and not scene.beam.field_axes()[1].any()
+        assert scene.beam.kahn == 0 and not scene.beam.field_axes[1].any()
     if "weight" in name:
         assert scene.beam.weights[1] == 0
     if "grating" in name:

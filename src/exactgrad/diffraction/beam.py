@@ -6,6 +6,7 @@ Units: metres, radians, photons/m^2; wavelengths enter in Angstrom or as energie
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from math import ceil
 from typing import Any
 
@@ -89,12 +90,15 @@ class Beam:
         """Number of sources S."""
         return self.wavelengths_m.size
 
+    @cached_property
     def field_axes(self) -> tuple[np.ndarray, np.ndarray]:
-        """Return the unit vectors E and B of every source, shape (S, 3) each: E nearest the polarization axis."""
+        """The unit vectors E and B of every source, shape (S, 3) each: E nearest the polarization axis."""
         across = np.cross(self.polarization_axis, self.directions)
         length = np.linalg.norm(across, axis=1, keepdims=True)
         b = np.divide(across, length, out=np.zeros_like(across), where=length > 1e-12)
-        return np.cross(self.directions, b), b
+        e = np.cross(self.directions, b)
+        e.flags.writeable = b.flags.writeable = False
+        return e, b
 
 
 def wavelength_m(energy_ev: float) -> float:

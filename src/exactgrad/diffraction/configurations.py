@@ -171,7 +171,7 @@ def _crystal(rng: np.random.Generator, settings: Settings, shape: str, spread: s
         "cap": Mosaic.cap(0.03, 3, seed),
         "gaussian": Mosaic.gaussian(0.02, 2, seed),
         "three": Mosaic.gaussian(rng.uniform(0.01, 0.05, 3), 3, seed),
-        "matrices": Mosaic(matrices=Mosaic.gaussian(0.02, 2, seed).rotations()),
+        "matrices": Mosaic(matrices=Mosaic.gaussian(0.02, 2, seed).rotations),
     }[spread]
     if spread == "three" and rng.uniform() < 0.4:
         mosaic = replace(mosaic, spread_rad=np.full(3, 0.02))

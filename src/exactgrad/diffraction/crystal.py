@@ -10,6 +10,7 @@ belong to the crystal turn with it: R_phi U_m a.
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from math import pi
 from typing import Any
 
@@ -136,15 +137,17 @@ class Crystal:
         """Spindle angles, shape (P,)."""
         return self.phi0_rad + self.osc_rad / self.phi_steps * np.arange(self.phi_steps)
 
+    @cached_property
     def orientations(self) -> np.ndarray:
-        """Return U_m R_phi, or R_phi U_m, of every phi step and domain, shape (P D, 3, 3), domains varying fastest."""
+        """U_m R_phi, or R_phi U_m, of every phi step and domain, shape (P D, 3, 3), domains varying fastest."""
         turned = maps.exp(self.phi_rad[:, None] * self.spindle)
         both = turned[:, None] @ self.domains if self.domains_follow else self.domains @ turned[:, None]
+        both.flags.writeable = False
         return both.reshape(-1, 3, 3)
 
     def lattices(self) -> np.ndarray:
         """Return the lattice of every phi step and domain, shape (P D, 3, 3), rows a, b, c in metres."""
-        return self.lattice @ self.orientations().transpose(0, 2, 1)
+        return self.lattice @ self.orientations.transpose(0, 2, 1)
 
     def with_mosaic(self, spread_rad: float, count: int, seed: int) -> Crystal:
         """Return this crystal with `count` domains within `spread_rad`, those of the C program for that seed."""
@@ -230,7 +233,7 @@ def mosaic_domains(spread_rad: float, count: int, seed: int, c_compat: bool = Fa
     InputError
         If the spread is negative or above pi, or the count is out of range.
     """
-    return Mosaic.cap(spread_rad, count, seed, c_compat).rotations()
+    return Mosaic.cap(spread_rad, count, seed, c_compat).rotations
 
 
 def random_orientation(seed: int) -> np.ndarray:

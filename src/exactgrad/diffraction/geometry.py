@@ -9,6 +9,7 @@ two-theta. About the sample, everything turns; about the beam, the axes turn and
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -139,7 +140,7 @@ class Placement:
             If a value is out of its range, or the beam runs along the detector's plane.
         """
         require_range("distance", self.distance_m, "m", low=1e-6, high=1e6)
-        turn = self.swing() @ self.tilt()
+        turn = self.swing @ self.tilt
         fast, slow, normal = (turn @ axis for axis in (self.fast, self.slow, self.normal))
         cosine = self.cosine()
         if cosine < MOST_TILTED and not (self.pivot == "sample" and self.distance_is_close):
@@ -155,28 +156,35 @@ class Placement:
             close = self.distance_m if self.distance_is_close else cosine * self.distance_m
             origin = turn @ (close * self.normal - f * self.fast - s * self.slow)
         if any((*self.shift_m, *self.panel_shift_m, *self.panel_turn_rad)):
-            frame, own = np.stack([fast, slow, normal], axis=1), maps.exp(np.array(self.panel_turn_rad))
-            origin = origin + np.array(self.shift_m) + frame @ self.lever(own)
-            fast, slow, normal = (frame @ own).T
+            frame = np.stack([fast, slow, normal], axis=1)
+            origin = origin + np.array(self.shift_m) + frame @ self.lever(self.own_turn)
+            fast, slow, normal = (frame @ self.own_turn).T
         nominal = float(origin @ normal) / cosine if cosine else along
         return Detector(origin=origin, fast=fast, slow=slow, normal=normal, beam=self.beam, distance_m=nominal, **rest)
+
+    @cached_property
+    def own_turn(self) -> np.ndarray:
+        """A panel's own turn, in its axes, shape (3, 3)."""
+        return maps.exp(np.array(self.panel_turn_rad))
 
     def lever(self, own: np.ndarray) -> np.ndarray:
         """Return how far a panel's shift and its turn `own` move its origin, in its axes, shape (3,)."""
         middle = np.array([*self.middle_m, 0.0])
         return np.array(self.panel_shift_m) + middle - own @ middle
 
+    @cached_property
     def tilt(self) -> np.ndarray:
-        """Return the rotation about x, then y, then z."""
+        """The rotation about x, then y, then z."""
         return euler.to_matrix(np.array(self.rotation_rad), "extrinsic-XYZ")
 
+    @cached_property
     def swing(self) -> np.ndarray:
-        """Return the rotation by two-theta, which comes after the tilt."""
+        """The rotation by two-theta, which comes after the tilt."""
         return maps.exp(self.twotheta_rad * np.asarray(self.twotheta_axis))
 
     def cosine(self) -> float:
         """Return that of beam and tilted normal, before the swing: what "distance" means does not change with it."""
-        return float(self.beam @ (self.tilt() @ self.normal))
+        return float(self.beam @ (self.tilt @ self.normal))
 
     def position_at(self, place: str) -> tuple[float, float]:
         """Return (F, S) at rest of the direct beam ("beam") or of the near point ("near")."""

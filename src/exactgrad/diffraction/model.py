@@ -245,7 +245,7 @@ def polarization(scene: Scene, d: np.ndarray, source: int) -> np.ndarray:
     beam = scene.beam
     if beam.kahn is None:
         return np.ones(len(d))
-    e, b = (axes[source] for axes in beam.field_axes())
+    e, b = (axes[source] for axes in beam.field_axes)
     return 0.5 * (1.0 + (d @ beam.directions[source]) ** 2 - beam.kahn * ((d @ e) ** 2 - (d @ b) ** 2))
 
 

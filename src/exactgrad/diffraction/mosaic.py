@@ -8,6 +8,7 @@ the domains belong to the crystal and turn with the spindle, R_phi U_m.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from math import pi
 from typing import Any
 
@@ -42,7 +43,7 @@ class Mosaic:
 
     Examples
     --------
-    >>> Mosaic.gaussian(0.01, 4, seed=3).rotations().shape, Mosaic().rotations().tolist() == [np.eye(3).tolist()]
+    >>> Mosaic.gaussian(0.01, 4, seed=3).rotations.shape, Mosaic().rotations.tolist() == [np.eye(3).tolist()]
     ((4, 3, 3), True)
     """
 
@@ -80,8 +81,9 @@ class Mosaic:
         """Whether the spreads are about the crystal's axes."""
         return self.matrices is None and np.ndim(self.spread_rad) == 1
 
+    @cached_property
     def rotations(self) -> np.ndarray:
-        """Return the domains' rotations, shape (D, 3, 3): in the lab, or in the crystal's axes if anisotropic."""
+        """The domains' rotations, shape (D, 3, 3): in the lab, or in the crystal's axes if anisotropic."""
         if self.matrices is not None:
             return self.matrices
         return turned(self.vectors, self.spread_rad, self.rounded and not self.anisotropic)

@@ -107,7 +107,7 @@ def _switches(scene: Scene, names: Sequence[str]) -> np.ndarray:
 def source_numbers(scene: Scene) -> np.ndarray:
     """Return what the kernel needs of the sources, shape (S, kernel.SOURCE)."""
     beam = scene.beam
-    return np.column_stack([beam.directions, 1 / beam.wavelengths_m, shares_of(scene), *beam.field_axes()])
+    return np.column_stack([beam.directions, 1 / beam.wavelengths_m, shares_of(scene), *beam.field_axes])
 
 
 def shares_of(scene: Scene) -> np.ndarray:

@@ -90,7 +90,7 @@ def _of_the_image(scenes: dict[str, Settings]) -> Rows:
         return altered
 
     def transposed(given: Numbers, scene: Scene) -> Numbers:
-        turned = scene.crystal.lattice @ scene.crystal.orientations()
+        turned = scene.crystal.lattice @ scene.crystal.orientations
         return replace(given, lattices=turned.reshape(-1, 9).copy())
 
     def mosaic_before_spindle(given: Numbers, scene: Scene) -> Numbers:
@@ -174,7 +174,7 @@ def _of_movements(scenes: dict[str, Settings]) -> Rows:
     def about_own_axis(settings: Settings, name: str, right: Movement) -> Movement:
         turning = maps.skew(np.radians(1.0) * np.eye(3)["xyz".index(name[-1])])
         lattice, _, reciprocal = tangents_crystal.unturned(settings.crystal)
-        by_frame = turning @ settings.crystal.frame()
+        by_frame = turning @ settings.crystal.frame
         turned = tangents_crystal._turned(lattice, tangents_crystal.turns(settings.crystal, frame=by_frame))
         return Movement(lattices=turned, reciprocal=reciprocal @ by_frame.T)
 
@@ -190,7 +190,7 @@ def _of_movements(scenes: dict[str, Settings]) -> Rows:
     def without_jacobian(settings: Settings, name: str, right: Movement) -> Movement:
         crystal = settings.crystal
         growth = crystal.mosaic.vectors * np.eye(3)[1]
-        turn = tangents_crystal.turns(crystal, domains=maps.skew(growth) @ crystal.mosaic.rotations())
+        turn = tangents_crystal.turns(crystal, domains=maps.skew(growth) @ crystal.mosaic.rotations)
         return np.radians(1.0) * Movement(lattices=tangents_crystal._turned(_lattice(settings), turn))
 
     def right_edges(settings: Settings, name: str, right: Movement) -> Movement:
@@ -221,7 +221,7 @@ def _of_movements(scenes: dict[str, Settings]) -> Rows:
 
     def swing_before_tilt(settings: Settings, name: str, right: Movement) -> Movement:
         place, turn = settings.detector.placement, np.radians(1.0) * np.eye(3)[0]
-        axes = [place.swing() @ place.tilt() @ axis for axis in (place.fast, place.slow, place.normal)]
+        axes = [place.swing @ place.tilt @ axis for axis in (place.fast, place.slow, place.normal)]
         fast, slow, normal = (np.cross(turn, axis) for axis in axes)
         return replace(right, fast=fast, slow=slow, normal=normal)
 

@@ -47,7 +47,7 @@ def describe(shot: Shot) -> str:
     size = " x ".join(f"{number:g}" for number in crystal.cells)
     slow, fast = detector.pixels
     return (
-        f"cell {cell}, {size} cells ({crystal.shape}), {len(crystal.mosaic.rotations())} mosaic domains, "
+        f"cell {cell}, {size} cells ({crystal.shape}), {len(crystal.mosaic.rotations)} mosaic domains, "
         f"{beam.wavelength_m / ANGSTROM:.6g} A, {slow} x {fast} pixels of {detector.pixel_m * 1e3:g} mm at "
         f"{detector.placement.distance_m * 1e3:g} mm"
     )

@@ -230,7 +230,7 @@ class _Sweep:
         crystal, beam = scene.crystal, scene.beam
         reciprocal = reciprocal_of(crystal.lattice)
         inverse = reciprocal.T @ np.linalg.inv(_metric(crystal)) @ reciprocal
-        turns = crystal.orientations().reshape(crystal.phi_steps, -1, 3, 3)
+        turns = crystal.orientations.reshape(crystal.phi_steps, -1, 3, 3)
         shares = np.full(beam.sources, 1 / beam.sources) if scene.c_compat else beam.weights
         lit = shares > 0
         kappa = 1 / beam.wavelengths_m[lit]

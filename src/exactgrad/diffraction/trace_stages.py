@@ -684,7 +684,7 @@ class Corrected:
         beam, d = self.scene.beam, model.direction(self._x)
         if beam.kahn is None:
             return np.zeros((beam.sources, *d.shape)), np.zeros((beam.sources, len(d)))
-        e, b = beam.field_axes()
+        e, b = beam.field_axes
         along, on_e, on_b = beam.directions @ d.T, e @ d.T, b @ d.T
         by_d = along[..., None] * beam.directions[:, None]
         by_d = by_d - beam.kahn * (on_e[..., None] * e[:, None] - on_b[..., None] * b[:, None])

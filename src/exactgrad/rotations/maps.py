@@ -76,9 +76,11 @@ def skew(v: np.ndarray) -> np.ndarray:
     >>> skew([0.0, 0.0, 1.0]) @ [1.0, 0.0, 0.0]
     array([0., 1., 0.])
     """
-    x, y, z = np.moveaxis(require_last_axis("v", v, 3), -1, 0)
-    o = np.zeros_like(x)
-    return np.stack([o, -z, y, z, o, -x, -y, x, o], axis=-1).reshape(*x.shape, 3, 3)
+    v = require_last_axis("v", v, 3)
+    out = np.zeros((*v.shape, 3))
+    for i, j, k in ((0, 1, 2), (1, 2, 0), (2, 0, 1)):
+        out[..., k, j], out[..., j, k] = v[..., i], -v[..., i]
+    return out
 
 
 def rotate(t: np.ndarray, v: np.ndarray) -> np.ndarray:

@@ -9,6 +9,7 @@ orientation; fixed), then by the missetting angles: lattice = cell (M S)^T.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,7 @@ import numpy as np
 from exactgrad.diffraction import crystal as crystals
 from exactgrad.diffraction.crystal import ANGSTROM, Crystal
 from exactgrad.diffraction.mosaic import Mosaic
+from exactgrad.rotations import maps
 
 
 @dataclass(frozen=True)
@@ -63,9 +65,9 @@ class CrystalSettings:
     def crystal(self) -> Crystal:
         """Return the crystal."""
         lengths, rows = crystals.reciprocal_of_cell(self.cell, self.c_lattice and self.rows is None)
-        domains = self.mosaic.rotations()
+        domains = self.mosaic.rotations
         if self.mosaic.anisotropic:
-            frame = self.frame()
+            frame = self.frame
             domains = frame @ domains @ frame.T
         return Crystal.from_reciprocal(
             (rows if self.rows is None else self.rows) @ self.setting.T,
@@ -83,9 +85,16 @@ class CrystalSettings:
             phi_steps=self.phi_steps,
         )
 
+    @cached_property
     def frame(self) -> np.ndarray:
-        """Return the rotation M S, shape (3, 3), of the unturned cell."""
+        """The rotation M S, shape (3, 3), of the unturned cell."""
         return crystals.misset_matrix(self.misset_deg) @ self.setting
+
+    @cached_property
+    def spindle_rotations(self) -> np.ndarray:
+        """The rotations R about the spindle, shape (P, 3, 3), of the phi steps."""
+        angles = self.phi0_rad + self.osc_rad / self.phi_steps * np.arange(self.phi_steps)
+        return maps.exp(angles[:, None] * crystals.unit_vector("crystal.spindle", self.spindle))
 
 
 def cell_and_setting(reciprocal: np.ndarray) -> tuple[tuple[float, ...], np.ndarray]:

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from exactgrad.diffraction.geometry import Placement, X, Y, Z
+from exactgrad.diffraction.geometry import Placement
 from exactgrad.diffraction.movement import Movement
 from exactgrad.diffraction.settings.detector import NO_SENSOR, DetectorSettings
 from exactgrad.errors import InputError
@@ -35,19 +35,20 @@ class Change:
 
 def moved(placement: Placement, change: Change) -> Movement:
     """Return the movement of origin, axes and nominal distance."""
-    p, tilt, swing = placement, placement.tilt(), placement.swing()
+    p, tilt, swing = placement, placement.tilt, placement.swing
     turn = swing @ tilt
     tilting = euler_turn(p.rotation_rad, change.rotation_rad)
     turning = change.twotheta_rad * np.asarray(p.twotheta_axis) + swing @ tilting
-    fast, slow, normal = (turn @ axis for axis in (p.fast, p.slow, p.normal))
-    at = {"fast": fast, "slow": slow, "normal": normal}
-    axes: dict[str, Any] = {name: np.cross(turning, axis) for name, axis in at.items()}
-    cosine, facing = p.cosine(), float(p.beam @ np.cross(tilting, tilt @ p.normal))
+    spun = maps.skew(turning)
+    frame = turn @ np.stack([p.fast, p.slow, p.normal], axis=1)
+    by_frame = spun @ frame
+    (fast, slow, normal), (by_fast, by_slow, _) = frame.T, by_frame.T
+    cosine, facing = p.cosine(), float(p.beam @ (maps.skew(tilting) @ (tilt @ p.normal)))
     where = "beam" if p.pivot == "beam" else "near"
     if p.origin is not None:
         at_rest = np.asarray(p.origin)
         origin = turn @ at_rest
-        by_origin = np.cross(turning, origin) + turn @ np.asarray(change.origin)
+        by_origin = spun @ origin + turn @ np.asarray(change.origin)
     else:
         f, s = p.position_at(where)
         by_f, by_s = _moved_position(p, change, where)
@@ -55,30 +56,32 @@ def moved(placement: Placement, change: Change) -> Movement:
         if where == "beam":
             along, by_along = _along_beam(p, change, cosine, facing)
             origin = along * p.beam - f * fast - s * slow
-            by_origin = by_along * p.beam - sideways - f * axes["fast"] - s * axes["slow"]
+            by_origin = by_along * p.beam - sideways - f * by_fast - s * by_slow
         else:
             close, by_close = _close(p, change, cosine, facing)
             origin = turn @ (close * p.normal - f * p.fast - s * p.slow)
-            by_origin = np.cross(turning, origin) + by_close * normal - sideways
-    frame, by_frame = np.stack([fast, slow, normal], axis=1), np.stack(list(axes.values()), axis=1)
-    turned, turning = np.array(p.panel_turn_rad), np.array(change.panel_turn_rad)
-    own, by_own = maps.exp(turned), maps.dexp(turned, turning)
+            by_origin = spun @ origin + by_close * normal - sideways
+    own, by_own = p.own_turn, np.zeros((3, 3))
+    if any(change.panel_turn_rad):
+        by_own = maps.dexp(np.array(p.panel_turn_rad), np.array(change.panel_turn_rad))
     lever, by_lever = p.lever(own), np.array(change.panel_shift_m) - by_own @ np.array([*p.middle_m, 0.0])
     origin = origin + np.array(p.shift_m) + frame @ lever
     by_origin = by_origin + np.array(change.shift_m) + by_frame @ lever + frame @ by_lever
-    axes = dict(zip(axes, (by_frame @ own + frame @ by_own).T, strict=True))
+    by_fast, by_slow, by_normal = (by_frame @ own + frame @ by_own).T
+    axes: dict[str, Any] = {"fast": by_fast, "slow": by_slow, "normal": by_normal}
     normal = frame @ own[:, 2]
     if not cosine:  # only from -close_distance: the beam runs along the sensor
         return Movement(origin=by_origin, distance_m=change.distance_m, **axes)
-    by_height = float(by_origin @ normal + origin @ axes["normal"])
+    by_height = float(by_origin @ normal + origin @ by_normal)
     nominal = by_height / cosine - float(origin @ normal) * facing / cosine**2
     return Movement(origin=by_origin, distance_m=nominal, **axes)
 
 
 def euler_turn(angles_rad: tuple[float, float, float], change: tuple[float, float, float]) -> np.ndarray:
     """Return w, shape (3,), with dR = [w]x R, of the rotation about the fixed x, then y, then z."""
-    about_y, about_z = (maps.exp(angles_rad[i] * np.array(axis)) for i, axis in ((1, Y), (2, Z)))
-    return about_z @ (about_y @ np.array(X) * change[0] + np.array(Y) * change[1]) + np.array(Z) * change[2]
+    (_, cos_y, cos_z), (_, sin_y, sin_z) = np.cos(angles_rad), np.sin(angles_rad)
+    x, y, z = change
+    return np.array([cos_z * cos_y * x - sin_z * y, sin_z * cos_y * x + cos_z * y, z - sin_y * x])
 
 
 def _moved_position(p: Placement, change: Change, where: str) -> tuple[float, float]:
