@@ -109,9 +109,8 @@ def require_finite(name: str, values: Any, unit: str = "") -> np.ndarray:
             array = given.astype(np.float64)
     except (TypeError, ValueError, OverflowError):
         raise InputError(f"{name}: real numbers expected, got {str(values)[:60]!r}") from None
-    bad = np.argwhere(~np.isfinite(array))
-    if len(bad):  # a scalar's index has no entries, so `size` would not count it
-        index = tuple(int(i) for i in bad[0])
+    if not np.isfinite(array).all():
+        index = tuple(int(i) for i in np.argwhere(~np.isfinite(array))[0])
         where = f"[{', '.join(map(str, index))}]" if index else ""
         raise InputError(f"{name}{where} = {array[index]} {unit}".rstrip() + ": a finite number is needed")
     return array
