@@ -54,9 +54,11 @@ max_iterations = 2
 figures = false
 """
 # The command line, with a checkpoint after every iteration, and a word on stdout when the search begins; another when a
-# signal has been heard in the pause after that: what comes next acts as ever.
+# signal has been heard in the pause after that: what comes next acts as ever. (Started in the background, a shell's
+# commands ignore SIGINT, and so would these tests' processes.)
 RUNNER = """
 import functools, signal, sys, time
+signal.signal(signal.SIGINT, signal.default_int_handler)
 from exactgrad.pulses import design
 design.Budget = functools.partial(design.Budget, checkpoint_every_s=0.0)
 if {announce!r}:
