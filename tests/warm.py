@@ -9,7 +9,7 @@ WALKS = {
     "uniaxial": ("forward", "backward", "forward_tangent", "backward_tangent", "forward_slopes"),
     "tensor": ("forward", "backward"),
     "basin": ("backward_tangent",),
-    "scaling": ("backward",),
+    "curvature": ("backward",),
 }
 
 if __name__ == "__main__":

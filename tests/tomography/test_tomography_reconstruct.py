@@ -16,15 +16,15 @@ from exactgrad.core import checkpoint
 from exactgrad.core.lbfgs import Status
 from exactgrad.core.solve import Budget, Search, Stage, exit_code, run
 from exactgrad.errors import FolderInUse, InputError
-from exactgrad.tomography import basin, choose_weight, formats, run_folder, scaling, starts, uniaxial
+from exactgrad.tomography import basin, choose_weight, curvature, formats, run_folder, starts, uniaxial
 from exactgrad.tomography.compare import axis_error_deg, compare
 from exactgrad.tomography.formats.result import read_truth
 from exactgrad.tomography.problem import TomographyProblem
 from exactgrad.tomography.reconstruct import reconstruct, resume
 from exactgrad.tomography.reconstruct_job import Job, RegularisationTable
-from exactgrad.tomography.scaling import steps_of
+from exactgrad.tomography.scaling import InUnits, steps_of
 from exactgrad.tomography.simulate import simulate
-from exactgrad.tomography.stages import InUnits, Journal, Plan
+from exactgrad.tomography.stages import Fit, Journal, Plan
 from exactgrad.tomography.tensor import ENTRIES
 
 SCAN = {
@@ -275,29 +275,52 @@ def test_no_swap_is_offered_where_the_model_is_exact():
 # Steps ---------------------------------------------------------------------------------------------------------------
 
 
-def test_steps_are_those_of_the_curvature():
+def test_steps_take_lengths_and_nearly_all_that_A_and_B_share_out_of_the_curvature():
     data, truth = golden_plain("g3_needles.h5")  # needles alone on their rays: footprints are whole pixels
     problem = TomographyProblem(data, mask=truth["A"] > 0)
-    x = problem.vector(A=truth["A"], B=truth["B"], theta_op=truth["theta_op"], phi_op=truth["phi_op"])
+    x = problem.vector(A=truth["A"], B=-truth["B"], theta_op=truth["theta_op"], phi_op=truth["phi_op"])
     x[2 * problem.voxels :] *= 1.7  # an axis of any length
-    found = steps_of(problem, x, 3.0).reshape(5, -1) ** -2.0 * 3.0
-    diagonal = np.array([problem.gauss_newton_product(x, one) @ one for one in np.eye(x.size)]).reshape(5, -1)
-    diagonal[2:] = diagonal[2:].sum(axis=0) / 2  # two of three directions turn the axis
-    diagonal += scaling.LEAST * diagonal.mean(axis=1, keepdims=True)
-    np.testing.assert_allclose(found, scaling.FOOTPRINT * diagonal, rtol=1e-9)
+    steps, V = steps_of(problem, x, 3.0), problem.voxels
+    pushed = [steps.back(problem.gauss_newton_product(x, steps.out(one))) / 3.0 for one in np.eye(x.size)]
+    bare = np.array([problem.gauss_newton_product(x, one) for one in np.eye(x.size)])
+    stepped, bare = (np.array(m).reshape(5, V, 5, V)[:, range(V), :, range(V)] for m in (pushed, bare))
+    np.testing.assert_allclose(curvature.FOOTPRINT * stepped[:, 0, 0], 1.0, rtol=1e-2)
+    turns = curvature.FOOTPRINT * np.trace(stepped[:, 2:, 2:], axis1=1, axis2=2)
+    np.testing.assert_allclose(turns[truth["B"][problem.mask] != 0], 2.0, rtol=2e-2)
+    alike = [m[:, 0, 1] / np.sqrt(m[:, 0, 0] * m[:, 1, 1]) for m in (bare, stepped)]
+    stretch = [(1 + np.abs(c)) / (1 - np.abs(c)) for c in alike]
+    assert stretch[0].max() > 100.0 and stretch[1].max() < 0.2 * stretch[0].max()
 
 
-def test_steps_make_fits_short():
+def test_steps_are_a_linear_change_and_its_transpose():
+    data, truth = golden_plain("g3_needles.h5")
+    problem = TomographyProblem(data, mask=truth["A"] > 0)
+    x = problem.vector(A=truth["A"], B=truth["B"], theta_op=truth["theta_op"], phi_op=truth["phi_op"])
+    steps = steps_of(problem, x, 3.0)
+    rng = np.random.default_rng(0)
+    y, g = rng.normal(size=(2, x.size))
+    np.testing.assert_allclose(steps.into(steps.out(y)), y, rtol=1e-12)
+    assert steps.out(y) @ g == pytest.approx(y @ steps.back(g), rel=1e-12)
+    assert np.any(np.abs(steps.c) > 0.5 * steps.a)  # A goes along with B
+
+
+@pytest.mark.parametrize("sign", [1.0, -1.0])
+def test_steps_make_fits_short(sign):
     from exactgrad.tomography.sphere import axis_from_angles
 
     data, truth = golden_mumott()
     problem = TomographyProblem(data, mask=truth["A"] > 0)
+    B = sign * np.abs(truth["B"])
     axis = axis_from_angles(truth["theta_op"] + 0.3, truth["phi_op"])
-    x = problem.vector(A=1.2 * np.sqrt(truth["scale"]) * truth["A"], B=0.7 * truth["B"], axis=axis)
+    A = np.sqrt(truth["scale"]) * truth["A"]
+    seen = problem.forward(A=A, B=B, theta_op=truth["theta_op"], phi_op=truth["phi_op"])
+    problem = problem.with_data(replace(problem.data, data=seen))
+    x = problem.vector(A=1.2 * A, B=0.7 * B, axis=axis)
     unit = choose_weight.unit_of(problem)
     steps = steps_of(problem, x, unit)
     plain = run([Stage(InUnits(problem, unit), 60)], Search.begin([x]), Budget(tolerance=0.0, memory=12))
-    short = run([Stage(InUnits(problem, unit, steps), 30)], Search.begin([x / steps]), Budget(tolerance=0.0, memory=12))
+    units = InUnits(problem, unit, steps)
+    short = run([Stage(units, 30)], Search.begin([steps.into(x)]), Budget(tolerance=0.0, memory=12))
     assert short.loss < plain.loss
 
 
@@ -311,7 +334,52 @@ def test_voxels_are_swapped_on_the_way_until_few_are(rounds: int, before: list[i
     data, _ = golden_plain("g1_seed_frame.h5")
     plan = Plan(data, Job.model_validate({"basin": {"rounds": rounds}}))
     journal = Journal({f"weight {n + 1}/swapped": np.array(count) for n, count in enumerate(before)})
-    assert plan._still_swaps(journal, 2000) is still
+    assert plan._still_swaps(journal, "weight", 2000) is still
+
+
+def costs_of(totals):
+    """Costs of five projections, which tell weights apart well."""
+    return [np.full(5, total / 5) for total in totals]
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "descent", "is_over"),
+    [
+        ([5.0, 4.0], [], "weight", False),
+        ([5.0, 4.0, 3.0, 3.1, 3.2], [], "weight", True),  # chosen above where the second would begin
+        ([9, 8, 7, 6, 5, 4, 3, 2.5, 2.6, 2.7], [], "again", False),
+        ([9, 8, 7, 6, 5, 4, 3, 2.5, 2.6, 2.7], [3.5], "again", False),
+        ([9, 8, 7, 6, 5, 4, 3, 2.5, 2.6, 2.7], [3.5, 2.5], "again", True),  # no better at the same weight
+        ([9, 8, 7, 6, 5, 4, 3, 2.5, 2.6, 2.7], [3.5, 2.4], "again", False),
+        ([9, 8, 7, 6, 5, 4, 3, 2.5, 2.6, 2.7], [3.5, 2.4, 2.5, 2.6], "again", True),
+    ],
+)
+def test_a_small_weight_is_looked_for_twice(first, second, descent, is_over):
+    data, _ = golden_plain("g1_seed_frame.h5")
+    plan = Plan(data, Job())
+    held = {f"weight {n + 1}/held": costs for n, costs in enumerate(costs_of(first))}
+    held |= {f"again {n + 1}/held": costs for n, costs in enumerate(costs_of(second))}
+    journal = Journal(held)
+    assert plan._descent(journal) == descent
+    assert plan._is_over(journal, descent) is is_over
+
+
+@pytest.mark.parametrize(("second", "weight"), [([3.5, 2.4, 2.2, 2.5, 2.6], -3.0), ([3.5, 2.6], -2.75)])
+def test_the_better_way_down_is_kept(second, weight):
+    data, truth = golden_plain("g1_seed_frame.h5")
+    plan = Plan(data, Job())
+    volumes = {name: truth[name] for name in ("A", "B", "theta_op", "phi_op")}
+    found = {"mean/mask": (truth["A"] > 0).astype(np.uint8)}
+    x = plan.whole.with_mask(truth["A"] > 0).vector(**volumes)
+    for name, totals in (("weight", [9, 8, 7, 6, 5, 4, 3, 2.5, 2.6, 2.7]), ("again", second)):
+        for n, costs in enumerate(costs_of(totals), 1):
+            found |= {f"{name} {n}/held": costs, f"{name} {n}/x": x * (1.0 + 0.01 * n * (name == "again"))}
+    journal = Journal(found)
+    plan.after(Fit(f"again {len(second)}", "", None, x, 1, 0.0, dict), journal)
+    assert plan.weight(journal) == pytest.approx(10.0**weight)
+    grown = journal.arrays["chosen/x"][0] / x[0]  # an amplitude
+    assert grown == pytest.approx(1.03 if len(second) == 5 else 1.0)
+    assert not [name for name in journal.arrays if name.startswith(("weight ", "again ")) and name.endswith("/x")]
 
 
 def test_bright_rings_do_not_tell_dim_needles_their_sign(tmp_path):
@@ -335,7 +403,7 @@ def test_bright_rings_do_not_tell_dim_needles_their_sign(tmp_path):
         if is_told:
             problem = problem.with_regularisation(replace(problem.regularisation, share=None))
         x = run([Stage(InUnits(problem, scaled.unit, scaled.steps), 60)], Search.begin([fit_now.x]), Budget()).x
-        B = problem.fields(scaled.steps * x)["B"][plan.mask(journal) & (truth.A > 0)]
+        B = problem.fields(scaled.steps.out(x))["B"][plan.mask(journal) & (truth.A > 0)]
         wrong.append(float(np.mean(B[needles] < 0)))
     assert wrong[0] <= 0.15 and wrong[1] >= 0.9
 

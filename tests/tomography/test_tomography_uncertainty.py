@@ -9,7 +9,7 @@ import pytest
 from tomography_cases import small_geometry
 
 from exactgrad.core.solve import Budget, Search, Stage, run
-from exactgrad.tomography import uncertainty
+from exactgrad.tomography import curvature, uncertainty
 from exactgrad.tomography.compare import axis_error_deg
 from exactgrad.tomography.dataset import Dataset
 from exactgrad.tomography.problem import TomographyProblem
@@ -49,19 +49,19 @@ def case():
 
 def dense(problem, x):
     """Return H, formed column by column."""
-    local = uncertainty.Local(problem, x)
-    units = np.eye(problem.voxels * uncertainty.LOCAL)
-    return np.array([local.curvature(unit.reshape(-1, uncertainty.LOCAL)).ravel() for unit in units])
+    local = curvature.Local(problem, x)
+    units = np.eye(problem.voxels * curvature.LOCAL)
+    return np.array([local.curvature(unit.reshape(-1, curvature.LOCAL)).ravel() for unit in units])
 
 
 def blocks(problem, x):
-    local = uncertainty.Local(problem, x)
-    return uncertainty._with_ridge(local.data + local.prior)
+    local = curvature.Local(problem, x)
+    return curvature._with_ridge(local.data + local.prior)
 
 
 def test_the_map_to_local_parameters_has_its_transpose(case):
     problem, x = case
-    local = uncertainty.Local(problem, x)
+    local = curvature.Local(problem, x)
     rng = np.random.default_rng(0)
     a, b = rng.normal(size=(problem.voxels, 4)), rng.normal(size=problem.size)
     assert np.sum(local.out(a) * b) == pytest.approx(np.sum(a * local.back(b)), rel=1e-12)
@@ -69,7 +69,7 @@ def test_the_map_to_local_parameters_has_its_transpose(case):
 
 def test_how_far_another_vector_is_undoes_the_map(case):
     problem, x = case
-    local, V = uncertainty.Local(problem, x), problem.voxels
+    local, V = curvature.Local(problem, x), problem.voxels
     step = 1e-5 * np.random.default_rng(1).normal(size=(V, 4))
     np.testing.assert_allclose(local.to(x + local.out(step)), step, atol=1e-13)
     mirrored = np.concatenate([-x[:V], x[V : 2 * V], -3.0 * x[2 * V :]])
@@ -78,14 +78,14 @@ def test_how_far_another_vector_is_undoes_the_map(case):
 
 def test_turns_are_whole_angles(case):
     problem, x = case
-    local = uncertainty.Local(problem, x)
+    local = curvature.Local(problem, x)
     half = np.full((problem.voxels, 4), [0.0, 0.0, 0.6, 0.8])  # tan(45 degrees) along one direction
     np.testing.assert_allclose(local.to(x + local.out(half))[:, 2:], np.pi / 4 * half[:, 2:], rtol=1e-12)
 
 
 def test_conjugate_gradients_solve_the_whole_matrix(case):
     problem, x = case
-    local, matrix = uncertainty.Local(problem, x), dense(problem, x)
+    local, matrix = curvature.Local(problem, x), dense(problem, x)
     right = np.random.default_rng(2).normal(size=(problem.voxels, 4))
     found = uncertainty.solve(local, right, 1e-2)
     exact = np.linalg.solve(matrix, right.ravel()).reshape(right.shape)
@@ -94,7 +94,7 @@ def test_conjugate_gradients_solve_the_whole_matrix(case):
 
 def test_the_noise_has_the_data_s_matrix_as_covariance(case):
     problem, x = case
-    local, matrix = uncertainty.Local(problem, x), dense(problem.with_regularisation(None), x)
+    local, matrix = curvature.Local(problem, x), dense(problem.with_regularisation(None), x)
     rng = np.random.default_rng(3)
     draws = np.array([uncertainty.noise(local, rng).ravel() for _ in range(800)])
     scale = np.sqrt(np.diag(matrix))
@@ -105,19 +105,19 @@ def test_the_noise_has_the_data_s_matrix_as_covariance(case):
 def test_the_freedom_is_the_trace(case):
     problem, x = case
     exact = np.trace(np.linalg.solve(dense(problem, x), dense(problem.with_regularisation(None), x)))
-    assert uncertainty.freedom(uncertainty.Local(problem, x)) == pytest.approx(exact, rel=0.1)
+    assert uncertainty.freedom(curvature.Local(problem, x)) == pytest.approx(exact, rel=0.1)
 
 
 def test_standard_errors_are_noise_and_smoothing_of_the_whole_matrix(case):
     """With many counts the replicas' mean square is linear theory's, H^-1 (J^T W J) H^-1 + (H^-1 r) (H^-1 r)^T."""
     problem, x = case
-    local = uncertainty.Local(problem, x)
+    local = curvature.Local(problem, x)
     inverse = np.linalg.inv(dense(problem, x))
     lost = inverse @ local.back(problem.penalty_and_gradient(x)[1]).ravel()
     variance = np.diag(inverse @ dense(problem.with_regularisation(None), x) @ inverse)
     own = np.diagonal(np.linalg.inv(blocks(problem, x)), axis1=1, axis2=2)
     exact = uncertainty._by_field((variance + lost**2).reshape(-1, 4)) / uncertainty._by_field(own)
-    errors = uncertainty.standard_errors(uncertainty.Local(problem, x), samples=8, seed=4)
+    errors = uncertainty.standard_errors(curvature.Local(problem, x), samples=8, seed=4)
     exact = uncertainty._averaged(problem.mask, exact, np.ones(problem.voxels, bool))
     for column, (volume, unit) in enumerate([(errors.A, np.sqrt(problem.scale)), (errors.B, 1.0)]):
         ratio = volume[problem.mask] / unit / np.sqrt(exact[:, column] * own[:, column])
@@ -136,7 +136,7 @@ def test_two_in_three_truths_are_within():
         problem = measured(fields, 10 + seed, regularisation=PRIOR)
         x = fitted(problem, problem.vector(**{**fields, "A": np.sqrt(COUNTS) * fields["A"]}))
         errors, found = (
-            uncertainty.standard_errors(uncertainty.Local(problem, x), samples=3, seed=seed),
+            uncertainty.standard_errors(curvature.Local(problem, x), samples=3, seed=seed),
             problem.fields(x),
         )
         angle = axis_error_deg(found["axis"], fields["axis"])
@@ -153,7 +153,7 @@ def test_two_in_three_truths_are_within():
 def test_a_replica_comes_to_where_a_long_fit_ends(case):
     problem, x = case
     replica = problem.with_data(uncertainty.replicate(problem, x, 1.0, np.random.default_rng(5)))
-    local = uncertainty.Local(problem, x)
+    local = curvature.Local(problem, x)
     found = local.to(uncertainty._reconstructed(replica, local, None))
     exact = local.to(fitted(replica, x))
     assert np.all(np.linalg.norm(found - exact, axis=0) < 0.1 * np.linalg.norm(exact, axis=0))
@@ -163,9 +163,9 @@ def test_a_step_too_far_does_not_raise_the_loss(case):
     """A curvature a hundred times too small asks for steps that no voxel survives."""
     problem, x = case
     replica = problem.with_data(uncertainty.replicate(problem, x, 1.0, np.random.default_rng(5)))
-    local = uncertainty.Local(problem, x)
-    curvature = local.curvature
-    local.curvature, local.inverse = lambda v: 0.01 * curvature(v), 100.0 * np.linalg.inv(blocks(problem, x))
+    local = curvature.Local(problem, x)
+    product = local.curvature
+    local.curvature, local.inverse = lambda v: 0.01 * product(v), 100.0 * np.linalg.inv(blocks(problem, x))
     y = uncertainty._reconstructed(replica, local, None)
     before, after = (sum(f(v)[0] for f in (replica.value_and_gradient, replica.penalty_and_gradient)) for v in (x, y))
     assert after < before
@@ -203,7 +203,7 @@ def test_errors_grow_with_the_spread(case):
     problem, x = case
     free = problem.with_regularisation(Regularisation(smooth={"axis": 0.1, "A": 0.1, "B": 0.1}))
     x = fitted(free, x)
-    one, four = (uncertainty.standard_errors(uncertainty.Local(free, x), 2, spread, seed=1) for spread in (1.0, 4.0))
+    one, four = (uncertainty.standard_errors(curvature.Local(free, x), 2, spread, seed=1) for spread in (1.0, 4.0))
     assert np.nanmedian(four.B / one.B) == pytest.approx(2.0, rel=0.2)
 
 
@@ -211,9 +211,9 @@ def test_what_no_data_tell_is_not_sure(case):
     """A replica stays at its start where nothing pulls; that must not look like certainty."""
     problem, x = case
     blind = problem.with_data(replace(problem.data, weights=np.zeros(problem.data.shape)))
-    errors = uncertainty.standard_errors(uncertainty.Local(blind.with_regularisation(None), x), samples=1)
+    errors = uncertainty.standard_errors(curvature.Local(blind.with_regularisation(None), x), samples=1)
     assert np.all(errors.axis_deg[problem.mask] == uncertainty.UNDETERMINED_DEG)
-    errors = uncertainty.standard_errors(uncertainty.Local(blind, x), samples=1)
+    errors = uncertainty.standard_errors(curvature.Local(blind, x), samples=1)
     least = 1.0 / np.sqrt(6 * 4.0 + 0.5)  # of B: the neighbours' weight and the ridge
     assert np.nanmin(errors.B) >= 0.99 * least
 
@@ -221,7 +221,7 @@ def test_what_no_data_tell_is_not_sure(case):
 def test_the_same_seed_gives_the_same_errors_on_any_threads(case):
     problem, x = case
     one, two = (
-        uncertainty.standard_errors(uncertainty.Local(problem, x), 1, seed=3, threads=threads) for threads in (1, 2)
+        uncertainty.standard_errors(curvature.Local(problem, x), 1, seed=3, threads=threads) for threads in (1, 2)
     )
     np.testing.assert_array_equal(one.axis_deg, two.axis_deg)
 

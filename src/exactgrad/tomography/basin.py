@@ -14,9 +14,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from exactgrad.tomography.basin_kernel import FIELDS, KERNELS, OWN, SUMS
+from exactgrad.tomography.curvature import FOOTPRINT
 from exactgrad.tomography.problem import TomographyProblem
 from exactgrad.tomography.projection import Fields, Scan, fields_of
-from exactgrad.tomography.scaling import FOOTPRINT
 
 ANGLES = 4  # axes across a voxel's own, over half a turn
 SHARPNESS = (1.0, 2.5)  # |B| of the offers

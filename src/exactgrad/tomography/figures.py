@@ -243,14 +243,17 @@ def convergence(
     first = 0
     for number, (name, history) in enumerate(histories.items()):
         at = first + np.arange(len(history))
-        label = name if not name.startswith("weight") or name == "weight 1" else None
-        color = style.MUTED if name.startswith("weight") else style.PALETTE[number % len(style.PALETTE)]
-        panels[0].plot(at, np.maximum(history, 1e-16), color=color, label="weights" if label == "weight 1" else label)
+        is_tried = name.startswith(("weight", "again"))
+        label = "weights" if name == "weight 1" else None if is_tried else name
+        color = style.MUTED if is_tried else style.PALETTE[number % len(style.PALETTE)]
+        panels[0].plot(at, np.maximum(history, 1e-16), color=color, label=label)
         first += len(history)
     panels[0].set(xlabel="iteration", ylabel="loss (in units)", yscale="log")
     panels[0].legend()
     if tried is not None:
-        panels[1].plot(tried[0], tried[1], "o-", markersize=4)
+        begins = np.flatnonzero(np.diff(tried[0]) > 0) + 1  # a second way down
+        for weights, costs in zip(*(np.split(values, begins) for values in tried), strict=True):
+            panels[1].plot(weights, costs, "o-", markersize=4)
         panels[1].axvline(chosen, color=style.VERMILION, label=f"chosen: {chosen:.2g}")
         panels[1].set(xlabel="weight of the regularisation", ylabel="cost of held-out pixels")
         panels[1].set(xscale="log", yscale="log")

@@ -182,12 +182,9 @@ def _arrays(plan: Plan, journal: Journal, volume: Volume, residual: dict, half: 
     theta, phi = angles_from_axis(volume.axis)
     arrays: dict[str, Any] = {"theta_op": theta, "phi_op": phi, **residual}
     arrays |= {f"convergence/{name}": history for name, history in journal.histories().items()}
-    tried = [(name, values) for name, values in journal.arrays.items() if name.endswith("/held")]
-    if tried:
-        from exactgrad.tomography.choose_weight import WEIGHTS
-
-        arrays["held_out/weight"] = np.array(WEIGHTS[: len(tried)])
-        arrays["held_out/cost"] = np.array([float(values.sum()) for _, values in tried])
+    tried = journal.held_out()
+    if tried is not None:
+        arrays["held_out/weight"], arrays["held_out/cost"] = tried
     geometry = plan.aligned(journal).geometry
     arrays |= {"offsets/j": geometry.j_offset, "offsets/k": geometry.k_offset}
     return arrays | (half.arrays() if half is not None else {})

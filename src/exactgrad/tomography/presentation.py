@@ -16,7 +16,6 @@ from exactgrad.report.page import Page
 from exactgrad.report.style import png_bytes
 from exactgrad.tomography import derived
 from exactgrad.tomography import figures as draw
-from exactgrad.tomography.choose_weight import WEIGHTS
 from exactgrad.tomography.dataset import Dataset
 from exactgrad.tomography.formats.result import Volume
 from exactgrad.tomography.problem import TomographyProblem
@@ -63,7 +62,7 @@ def figures(data: Dataset, job: Job, volume: Volume, journal: Journal, half: Hal
         "histograms": lambda: ("Histograms", draw.histograms(_columns(volume, mean)), "Of the voxels that are there."),
         "convergence": lambda: (
             "Convergence",
-            draw.convergence(journal.histories(), _tried(journal), float(journal.arrays.get("weight", np.nan))),
+            draw.convergence(journal.histories(), journal.held_out(), float(journal.arrays.get("weight", np.nan))),
             "The loss of every fit, one after the other; right: pixels left out of the fit choose the weight.",
         ),
     }
@@ -88,11 +87,6 @@ def _columns(volume: Volume, mean: np.ndarray) -> dict[str, np.ndarray]:
     if "axis_deg" in volume.sigma:
         columns["error of the axis (deg)"] = volume.sigma["axis_deg"][mask]
     return columns
-
-
-def _tried(journal: Journal) -> tuple[np.ndarray, np.ndarray] | None:
-    held = [float(values.sum()) for name, values in journal.arrays.items() if name.endswith("/held")]
-    return (np.array(WEIGHTS[: len(held)]), np.array(held)) if held else None
 
 
 def _sample(problem: TomographyProblem, x: np.ndarray) -> tuple:

@@ -12,14 +12,13 @@ from exactgrad.core.run_folder import RESULT, RUN, Description, Pictures, left_b
 from exactgrad.errors import FormatError
 from exactgrad.files import read_hdf5
 from exactgrad.tomography import formats, presentation, q_output
-from exactgrad.tomography.choose_weight import WEIGHTS
 from exactgrad.tomography.formats import result
 from exactgrad.tomography.reconstruct_job import Job
 from exactgrad.tomography.resolution import Halves
-from exactgrad.tomography.stages import Journal
+from exactgrad.tomography.stages import DESCENTS, Journal
 from exactgrad.tomography.tables import read_job
 
-FITS = ("place", "mean", "tensor", "weight", "all", "align", "swap", "last")
+FITS = ("place", "mean", "tensor", "weight", "again", "all", "align", "swap", "last")
 
 
 def redraw(folder: Path) -> tuple[Pictures, str]:
@@ -62,8 +61,10 @@ def _journal(summary: dict[str, Any], arrays: Mapping[str, Any]) -> Journal:
     """Return what the figures show of the fits: their losses, and the weights that were tried."""
     fits = [name.removeprefix("convergence/") for name in arrays if name.startswith("convergence/")]
     found = {f"{fit}/history": np.asarray(arrays[f"convergence/{fit}"]) for fit in sorted(fits, key=_turn)}
-    for number, cost in enumerate(arrays.get("held_out/cost", ())[: len(WEIGHTS)], 1):
-        found[f"weight {number}/held"] = np.array([cost])
+    ways_down = [fit for fit in sorted(fits, key=_turn) if fit.split(" ")[0] in DESCENTS]
+    tried = zip(ways_down, arrays.get("held_out/weight", ()), arrays.get("held_out/cost", ()), strict=False)
+    for fit, weight, cost in tried:
+        found |= {f"{fit}/tried": np.array(weight), f"{fit}/held": np.array([cost])}
     if found and "held_out/cost" in arrays and summary["weight"] is not None:
         found["weight"] = np.array(summary["weight"])
     return Journal(found)

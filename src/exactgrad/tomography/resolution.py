@@ -15,8 +15,8 @@ from exactgrad.core.solve import Budget, Search, Stage, run
 from exactgrad.tomography import choose_weight, derived
 from exactgrad.tomography.compare import axis_error_deg
 from exactgrad.tomography.problem import TomographyProblem
-from exactgrad.tomography.scaling import steps_of
-from exactgrad.tomography.stages import PATH_TOLERANCE, InUnits, Journal, Plan
+from exactgrad.tomography.scaling import InUnits, steps_of
+from exactgrad.tomography.stages import PATH_TOLERANCE, Journal, Plan
 
 ITERATIONS = 40
 SHARP = 1.0
@@ -89,7 +89,7 @@ def split_half(plan: Plan, journal: Journal, problem: TomographyProblem, x: np.n
             )
             steps = steps_of(half, y, unit)
             fit, budget = Stage(InUnits(half, unit, steps), ITERATIONS), Budget(tolerance=PATH_TOLERANCE, memory=12)
-            y = steps * run([fit], Search.begin([y / steps]), budget).x
+            y = steps.out(run([fit], Search.begin([steps.into(y)]), budget).x)
         found.append(half.fields(y))
     return compare(found[0], found[1], problem.fields(x), problem.mask)
 

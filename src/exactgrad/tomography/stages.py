@@ -5,6 +5,7 @@ mean     the voxels that no empty ray contradicts; their amplitudes, if they sca
 tensor   a rank-2 tensor in each -> axis, sign of B, first A and B
 weight N the uniaxial model with falling weights of the regularisation, some pixels held out, voxels in the other basin
          moved on the way -> the weight
+again N  the same from the tensors once more, begun at a smaller weight, where that predicts the held-out pixels better
 all      the uniaxial model, all data, the chosen weight; voxels that came out empty are left out from here on
 align N  offsets of the projections, then all again (where asked for)
 swap N   all again with voxels in the other basin (see `basin.py`), kept where the data are explained better
@@ -25,16 +26,17 @@ from typing import Any
 
 import numpy as np
 
-from exactgrad.core.parameters import Parameters
 from exactgrad.tomography import alignment, basin, choose_weight, derived, starts
 from exactgrad.tomography.dataset import Dataset
 from exactgrad.tomography.problem import TomographyProblem
 from exactgrad.tomography.reconstruct_job import Job
-from exactgrad.tomography.scaling import steps_of
+from exactgrad.tomography.scaling import InUnits, steps_of
 from exactgrad.tomography.uniaxial import mean_over_sphere
 
 LINEAR_TOLERANCE = 1e-5  # per iteration, of the fits that only make a start
 PATH_TOLERANCE = 1e-6
+DESCENTS = {"weight": 0, "again": 6}  # where among the weights each way down begins
+GLIMPSE = 2  # weights of the second way down after which it is given up where the first one predicts better
 WEIGHT_TOLERANCE = 1e-5
 PLACE_ITERATIONS = 40
 MEAN_ITERATIONS = 10
@@ -74,44 +76,19 @@ class Journal:
         """Return iterations, evaluations and seconds of all finished fits."""
         return sum((values for name, values in self.arrays.items() if name.endswith("/spent")), np.zeros(3))
 
+    def held_out(self) -> tuple[np.ndarray, np.ndarray] | None:
+        """Return the weights that were tried, in their order, and the costs of the held-out pixels, or None."""
+        fits = [name.removesuffix("/held") for name in self.arrays if name.endswith("/held")]
+        if not fits:
+            return None
+        costs = [float(self.arrays[f"{fit}/held"].sum()) for fit in fits]
+        return np.array([float(self.arrays[f"{fit}/tried"]) for fit in fits]), np.array(costs)
+
     def histories(self) -> dict[str, np.ndarray]:
         """Return the loss after each iteration of every fit, by its name."""
         return {
             name.removesuffix("/history"): values for name, values in self.arrays.items() if name.endswith("/history")
         }
-
-
-class InUnits:
-    """A problem whose loss is counted in a unit, so that tolerances mean the same whatever the data's unit is.
-
-    Its vector is the problem's over `steps`: a step of one is then about as good for every number.
-    """
-
-    def __init__(self, problem: TomographyProblem, unit: float, steps: np.ndarray | float = 1.0):
-        self.problem, self.unit, self.steps, self.size = problem, unit, steps, problem.size
-        self.limit_threads, self.off_kink = problem.limit_threads, problem.off_kink
-
-    def parameters(self, x: np.ndarray) -> Parameters:
-        """Return what the numbers mean, in the data's units."""
-        return self.problem.parameters(self.steps * x)
-
-    def start(self, seed: int = 0) -> np.ndarray:
-        """Return a starting vector."""
-        return self.problem.start(seed) / self.steps
-
-    def value_and_gradient(self, x: np.ndarray) -> tuple[float, np.ndarray]:
-        """Return cost and gradient, in units."""
-        value, gradient = self.problem.value_and_gradient(self.steps * x)
-        return value / self.unit, gradient * (self.steps / self.unit)
-
-    def penalty_and_gradient(self, x: np.ndarray) -> tuple[float, np.ndarray]:
-        """Return regularisation and gradient, in units."""
-        value, gradient = self.problem.penalty_and_gradient(self.steps * x)
-        return value / self.unit, gradient * (self.steps / self.unit)
-
-    def hessian_product(self, x: np.ndarray, v: np.ndarray) -> np.ndarray:
-        """Return the second derivative times v, in units."""
-        return self.problem.hessian_product(self.steps * x, self.steps * v) * (self.steps / self.unit)
 
 
 @dataclass(frozen=True)
@@ -228,7 +205,9 @@ class Plan:
         if self.given is not None:
             A, B = (self.given[name][problem.mask] for name in ("A", "B"))
             return derived.mean_intensity(A, B)
-        x = journal.arrays.get("chosen/x", journal.arrays.get(f"weight {len(self._tried(journal))}/x"))
+        descent = self._descent(journal)
+        latest = f"{descent} {len(self._tried(journal, descent))}/x"
+        x = journal.arrays.get("chosen/x", journal.arrays.get(latest))
         if x is None:
             return journal.arrays["mean/mean"][problem.mask]
         rows = problem.rows(x)
@@ -310,47 +289,75 @@ class Plan:
         )  # fmt: skip
 
     def _weight(self, journal: Journal) -> Fit:
-        tried = self._tried(journal)
-        number = len(tried)
-        weight = choose_weight.WEIGHTS[number]
+        descent = self._descent(journal)
+        number = len(self._tried(journal, descent))
+        weight = choose_weight.WEIGHTS[DESCENTS[descent] + number]
         train, held = self._train(journal)
         unit = self.unit(journal)
         problem = self.whole.with_data(train).with_mask(self.mask(journal))
         problem = self._regularised(journal, problem, weight, unit)
-        start = journal.arrays[f"weight {number}/x"] if number else problem.vector(**self.first_fields(journal))
+        start = journal.arrays[f"{descent} {number}/x"] if number else problem.vector(**self.first_fields(journal))
         iterations = self.job.solve.path_iterations
         if number:
             work = problem.geometry.projections * problem.voxels * problem.geometry.segments
             iterations = min(iterations, max(WARM_ITERATIONS, int(WARM_WORK / work)))
         swapped = 0
-        if number and self._still_swaps(journal, problem.voxels):
+        if number and self._still_swaps(journal, descent, problem.voxels):
             start, swapped = basin.swapped(problem, start, number) or (start, 0)
 
         def keep(x: np.ndarray) -> dict[str, np.ndarray]:
-            return {"x": x, "held": problem.with_data(held).cost_terms(x), "swapped": np.array(swapped)}
+            costs = problem.with_data(held).cost_terms(x)
+            return {"x": x, "held": costs, "tried": np.array(weight), "swapped": np.array(swapped)}
 
-        name, title = f"weight {number + 1}", f"weight {weight:.1e}"
+        name, title = f"{descent} {number + 1}", f"{descent} {weight:.1e}"
         return _scaled(name, title, problem, unit, start, self._at_most(iterations), WEIGHT_TOLERANCE, keep)
 
-    def _still_swaps(self, journal: Journal, voxels: int) -> bool:
+    def _still_swaps(self, journal: Journal, descent: str, voxels: int) -> bool:
         """Say whether voxels are offered other basins on the way to the weight: others make up for a trapped one.
 
         That would look like detail, for which the weight would come out too small.
         """
-        before = [int(values) for name, values in journal.arrays.items() if name.endswith("/swapped")]
+        before = [int(values) for values in self._found(journal, descent, "swapped")]
         return self.job.basin.rounds > 0 and (len(before) < 2 or before[-1] > SWAP_SHARE * voxels)
 
     def after(self, fit: Fit, journal: Journal) -> None:
         """Draw the conclusions of a fit that has just been put into the journal."""
-        if not fit.name.startswith("weight"):
+        descent = fit.name.split(" ")[0]
+        if descent not in DESCENTS or not self._is_over(journal, self._descent(journal)):
             return
-        tried = self._tried(journal)
-        chosen, is_enough = choose_weight.choose(tried)
-        if is_enough or len(tried) == len(choose_weight.WEIGHTS):
-            journal.arrays["weight"] = np.array(choose_weight.WEIGHTS[chosen])
-            journal.arrays |= self._without_empty(journal, journal.arrays[f"weight {chosen + 1}/x"])
-            for number in range(len(tried)):
-                del journal.arrays[f"weight {number + 1}/x"]
+        tried = {name: self._tried(journal, name) for name in DESCENTS}
+        least = {name: min(float(costs.sum()) for costs in held) for name, held in tried.items() if held}
+        better = min(least, key=least.__getitem__)
+        chosen = choose_weight.choose(tried[better])[0]
+        journal.arrays["weight"] = np.array(choose_weight.WEIGHTS[DESCENTS[better] + chosen])
+        journal.arrays |= self._without_empty(journal, journal.arrays[f"{better} {chosen + 1}/x"])
+        for name, held in tried.items():
+            for number in range(len(held)):
+                del journal.arrays[f"{name} {number + 1}/x"]
+
+    def _descent(self, journal: Journal) -> str:
+        """Return which way down to the weight is under way, or was the last one.
+
+        Under a large weight bright rings tell dim needles their sign of B, where they are few, and no smaller weight
+        gives it back: then the weight comes out small, and it is worth to begin again, below. Begun there at once,
+        noise would be taken for detail.
+        """
+        first, second = DESCENTS
+        if not self._is_over(journal, first):
+            return first
+        chosen, _ = choose_weight.choose(self._tried(journal, first))
+        return second if chosen > DESCENTS[second] else first
+
+    def _is_over(self, journal: Journal, descent: str) -> bool:
+        """Say whether a way down has seen its best weight, or is worse than the one before."""
+        held, before = self._tried(journal, descent), self._tried(journal, next(iter(DESCENTS)))
+        if not held:
+            return False
+        if descent != next(iter(DESCENTS)) and len(held) >= GLIMPSE:
+            last = DESCENTS[descent] + GLIMPSE - 1
+            if held[GLIMPSE - 1].sum() >= before[last].sum():
+                return True
+        return choose_weight.choose(held)[1] or DESCENTS[descent] + len(held) == len(choose_weight.WEIGHTS)
 
     def _without_empty(self, journal: Journal, x: np.ndarray) -> dict[str, np.ndarray]:
         """Return what the journal keeps of the chosen weight's x: voxels that came out empty are there no more.
@@ -368,9 +375,13 @@ class Plan:
             "chosen/x": self.whole.with_mask(mask).vector(**problem.fields(x)),
         }
 
-    def _tried(self, journal: Journal) -> list[np.ndarray]:
-        """Return the held-out costs of the weights tried so far."""
-        return [values for name, values in journal.arrays.items() if name.endswith("/held")]
+    def _tried(self, journal: Journal, descent: str) -> list[np.ndarray]:
+        """Return the held-out costs of the weights tried so far on a way down."""
+        return self._found(journal, descent, "held")
+
+    def _found(self, journal: Journal, descent: str, what: str) -> list[np.ndarray]:
+        names = [name for name in journal.arrays if name.startswith(f"{descent} ") and name.endswith(f"/{what}")]
+        return [journal.arrays[name] for name in names]
 
     def _all(self, journal: Journal) -> Fit:
         problem = self.problem(journal)
@@ -475,7 +486,7 @@ def _scaled(
     """Return a fit of all parameters, each counted in steps that are good at x."""
     steps = steps_of(problem, x, unit)
     scaled = InUnits(problem, unit, steps)
-    return Fit(name, title, scaled, x / steps, iterations, tolerance, lambda y: keep(steps * y), is_final)
+    return Fit(name, title, scaled, steps.into(x), iterations, tolerance, lambda y: keep(steps.out(y)), is_final)
 
 
 def problem_value(problem: TomographyProblem, x: np.ndarray) -> tuple[float, float]:
