@@ -129,12 +129,12 @@ def test_neighbours_share_a_face_and_the_mask() -> None:
 
 @pytest.mark.parametrize("delta", [np.inf, 0.7, 0.05])
 @pytest.mark.parametrize("direction", [False, True])
-@pytest.mark.parametrize("share", [None, np.linspace(0.0, 1.0, 12)[::-1] ** 2])
-def test_terms_are_the_formulas_and_their_derivatives(delta: float, direction: bool, share: np.ndarray | None) -> None:
+@pytest.mark.parametrize("light", [None, np.linspace(0.1, 1.4, 12)[::-1] ** 2])
+def test_terms_are_the_formulas_and_their_derivatives(delta: float, direction: bool, light: np.ndarray | None) -> None:
     rng = np.random.default_rng(3)
     f, v = rng.normal(size=(2, 3, 12))
     pairs = neighbours(np.ones((3, 2, 2), bool))
-    r = Regularisation(smooth={"f": 0.8}, delta={"f": delta}, ridge={"f": 0.3}, positive={"f": 0.6}, share=share)
+    r = Regularisation(smooth={"f": 0.8}, delta={"f": delta}, ridge={"f": 0.3}, positive={"f": 0.6}, light=light)
     if direction:
         f /= np.linalg.norm(f, axis=0)
     value, gradient = r.value_and_gradient("f", f, direction, pairs)
@@ -143,7 +143,8 @@ def test_terms_are_the_formulas_and_their_derivatives(delta: float, direction: b
         for i, k in zip(one, other, strict=True):
             a, b = f[:, i], f[:, k]
             s = 0.5 * np.sum((np.outer(a, a) - np.outer(b, b)) ** 2) if direction else np.sum((a - b) ** 2)
-            counts = 0.8 if share is None else 0.8 * min(share[i], share[k])
+            l, k_l = (1.0, 1.0) if light is None else (light[i], light[k])
+            counts = 0.8 * min(l, k_l, 1.0) * min(l / k_l, k_l / l)
             expected += counts * (s / 2 if np.isinf(delta) else delta**2 * (np.sqrt(1 + s / delta**2) - 1))
     assert value == pytest.approx(expected, rel=1e-13)
     if direction:  # what lies on the sphere is all that is used
@@ -184,7 +185,7 @@ def test_an_axis_and_its_negative_are_the_same() -> None:
     [
         ({"smooth": {"A": -1.0}}, "regularisation.smooth.A = -1"),
         ({"delta": {"B": 0.0}}, "regularisation.delta.B = 0"),
-        ({"share": np.array([0.5, -0.1])}, "regularisation.share = -0.1"),
+        ({"light": np.array([0.5, 0.0])}, "regularisation.light = 0"),
         ({"ridge": {"C": 1.0}}, "'C' is no field; there are: A, B, axis"),
     ],
 )

@@ -262,11 +262,11 @@ def test_an_evaluation_takes_two_volumes_beside_vector_and_gradient() -> None:
     assert peak <= 12 * 8 * np.prod(shape)
 
 
-@pytest.mark.parametrize("is_shared", [False, True])
-def test_the_regularisation_plane_by_plane_is_the_whole(is_shared: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("is_dim", [False, True])
+def test_the_regularisation_plane_by_plane_is_the_whole(is_dim: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     problem = small_problem(2)
-    share = np.random.default_rng(0).random(problem.voxels) if is_shared else None
-    prior = replace(PRIOR, share=share)
+    light = 2.0 * np.random.default_rng(0).random(problem.voxels) if is_dim else None
+    prior = replace(PRIOR, light=light)
     problem = problem.with_regularisation(prior)
     x = problem.start(1) * np.linspace(0.6, 1.7, problem.size)
     fields, value, expected = {f.name: part for f, part in problem._blocks(x)}, 0.0, []

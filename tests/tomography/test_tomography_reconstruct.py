@@ -401,7 +401,7 @@ def test_bright_rings_do_not_tell_dim_needles_their_sign(tmp_path):
         scaled = fit_now.problem
         problem = scaled.problem
         if is_told:
-            problem = problem.with_regularisation(replace(problem.regularisation, share=None))
+            problem = problem.with_regularisation(replace(problem.regularisation, light=None))
         x = run([Stage(InUnits(problem, scaled.unit, scaled.steps), 60)], Search.begin([fit_now.x]), Budget()).x
         B = problem.fields(scaled.steps.out(x))["B"][plan.mask(journal) & (truth.A > 0)]
         wrong.append(float(np.mean(B[needles] < 0)))

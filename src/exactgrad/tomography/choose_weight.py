@@ -6,7 +6,8 @@ fitted. Chosen is the largest weight whose held-out cost is within one standard 
 is that of the difference, over projections): of weights that the data cannot tell apart, the smoother.
 
 A needle is 50 times dimmer than a ring of the same A at |B| = 3. The data say little of a dim voxel, in the unit of the
-bright ones, and its bright neighbours would tell it their sign of B; so its likeness to them counts less.
+bright ones, and its bright neighbours would tell it their sign of B. So a dim voxel's likeness to its neighbours counts
+less, and that of voxels as bright as each other more.
 """
 
 from __future__ import annotations
@@ -25,8 +26,7 @@ from exactgrad.tomography.regularisation import Regularisation
 WEIGHTS = tuple(float(10.0**power) for power in np.arange(-1.0, -5.1, -0.25))
 AFTER_LEAST = 2  # weights that are tried after the best one
 DIM = 0.1  # of a bright voxel's mean intensity: below, likeness to neighbours counts in proportion
-LEAST_SHARE = 0.01  # what it counts at least
-LEAST_AT_LAST = 0.1  # and in the last fits, which would be slow where nothing held empty voxels
+LEAST_LIGHT = 0.003  # of a dim voxel: nothing else holds empty ones
 
 
 class Held:
@@ -80,27 +80,27 @@ def unit_of(problem: TomographyProblem) -> float:
     return total / problem.voxels if total > 0 else 1.0
 
 
-def share_of(mean: np.ndarray, least: float = LEAST_SHARE) -> np.ndarray:
-    """Return what the likeness of voxels of these mean intensities to their neighbours counts, from `least` to 1.
+def light_of(mean: np.ndarray) -> np.ndarray:
+    """Return the light of voxels of these mean intensities, as of `Regularisation`: 1 is a tenth of a bright one's.
 
     Examples
     --------
-    >>> share_of(np.array([0.0, 1.0, 5.0, 20.0, 100.0, 100.0])).tolist()
-    [0.01, 0.1, 0.5, 1.0, 1.0, 1.0]
+    >>> light_of(np.array([0.0, 1.0, 5.0, 20.0, 100.0, 100.0])).tolist()
+    [0.003, 0.1, 0.5, 2.0, 10.0, 10.0]
     """
-    light = starts.bright(mean)
-    return np.clip(mean / (DIM * light), least, 1.0) if light > 0 else np.ones_like(mean)
+    bright = starts.bright(mean)
+    return np.maximum(mean / (DIM * bright), LEAST_LIGHT) if bright > 0 else np.ones_like(mean)
 
 
 def regularisation_of(
-    table: RegularisationTable, weight: float, unit: float, share: np.ndarray | None = None
+    table: RegularisationTable, weight: float, unit: float, light: np.ndarray | None = None
 ) -> Regularisation:
-    """Return the regularisation of this weight, in the cost's unit; `share` as of `Regularisation`."""
+    """Return the regularisation of this weight, in the cost's unit; `light` as of `Regularisation`."""
     smooth = {"axis": table.axis, "A": table.A, "B": table.B}
     return Regularisation(
         smooth={name: weight * unit * share for name, share in smooth.items()},
         delta={"A": table.delta_A, "B": table.delta_B},
-        share=share,
+        light=light,
     )
 
 

@@ -113,7 +113,7 @@ def _prior_blocks(local: Local) -> np.ndarray:
                 bend = smooth / np.sqrt(1.0 + s / delta**2)
             else:  # the second derivative of delta^2 (sqrt(1 + d^2/delta^2) - 1) by d
                 bend = smooth * (1.0 + ((f[0, one] - f[0, other]) / delta) ** 2) ** -1.5
-            bend = bend * problem.regularisation.share_of(one, other)
+            bend = bend * problem.regularisation.likeness(one, other)
             for end in (one, other):
                 diagonal[:, columns] += np.bincount(end, bend, minlength=voxels)[:, None]
     return diagonal[:, :, None] * np.eye(LOCAL)

@@ -390,12 +390,12 @@ class TomographyProblem:
             for (field, part), (_, out) in zip(self._blocks(self._vector(x)), self._blocks(gradient), strict=True)
             if self.regularisation.acts_on(field.name)
         ]
-        value, share = 0.0, self.regularisation.share
+        value, light = 0.0, self.regularisation.light
         for first, last in self.projector.slabs(max(1, self.voxels // LOT)) if acting else []:
             own, reach = self.projector.inside((first, last)), self.projector.inside((first, last + 1))
             pairs = _pairs_from(self.mask[first : last + 1], last - first)
-            here = None if share is None else share[reach]
-            smooth = replace(self.regularisation, ridge={}, positive={}, share=here)
+            here = None if light is None else light[reach]
+            smooth = replace(self.regularisation, ridge={}, positive={}, light=here)
             for field, part, out in acting:
                 m, count = part[:, reach], own.stop - own.start
                 f = DIRECTION.apply(m) if field.direction else m

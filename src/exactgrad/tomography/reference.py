@@ -127,9 +127,9 @@ class Reference:
     def penalty(self, fields: Numbers) -> Any:
         """Return the regularisation of the free fields, in the solver's units: pair by pair over the whole volume."""
         problem, total = self.problem, 0.0
-        share = np.ones(problem.mask.shape)
-        if problem.regularisation.share is not None:
-            share[problem.mask] = problem.regularisation.share
+        light = np.ones(problem.mask.shape)
+        if problem.regularisation.light is not None:
+            light[problem.mask] = problem.regularisation.light
         for field in problem.free:
             if not problem.regularisation.acts_on(field.name):
                 continue
@@ -146,7 +146,9 @@ class Reference:
                 both = problem.mask[tuple(here)] & problem.mask[tuple(there)]
                 s = 1 - np.sum(a * b, axis=-1) ** 2 if field.direction else np.sum((a - b) ** 2, axis=-1)
                 rho = s / 2 if np.isinf(delta) else delta**2 * (np.sqrt(1 + s / delta**2) - 1)
-                total = total + smooth * np.sum((np.minimum(share[tuple(here)], share[tuple(there)]) * rho)[both])
+                one, other = light[tuple(here)], light[tuple(there)]
+                counts = np.minimum(np.minimum(one, other), 1.0) * np.minimum(one / other, other / one)
+                total = total + smooth * np.sum((counts * rho)[both])
         return total
 
 

@@ -11,7 +11,8 @@ positive w/2 sum min(f, 0)^2
 ==== ========================= ================================================================================
 
 rho(s) = delta^2 (sqrt(1 + s/delta^2) - 1): s/2 (Tikhonov) for delta = infinity, nearly delta sqrt(s) (total variation)
-for small delta, Huber's between them; smooth everywhere. A pair counts by the lesser `share` of its two.
+for small delta, Huber's between them; smooth everywhere. Where the voxels' `light` is given, l and l', a pair counts
+min(l, l', 1) min(l, l') / max(l, l'): little where both are dim, and little where one is much dimmer than the other.
 """
 
 from __future__ import annotations
@@ -39,8 +40,8 @@ class Regularisation:
         Where it turns from square to linear; a field that is not named: nowhere.
     ridge, positive : mapping of str to float
         Weights of small and of positive values.
-    share : ndarray, shape (V,), or None
-        What each voxel's likeness to its neighbours counts, >= 0; a pair counts the lesser of its two. None: 1.
+    light : ndarray, shape (V,), or None
+        How bright each voxel is, > 0; those of 1 and more are not dim. None: all are.
 
     Raises
     ------
@@ -57,7 +58,7 @@ class Regularisation:
     delta: Mapping[str, float] = field(default_factory=dict)
     ridge: Mapping[str, float] = field(default_factory=dict)
     positive: Mapping[str, float] = field(default_factory=dict)
-    share: np.ndarray | None = field(default=None, compare=False)
+    light: np.ndarray | None = field(default=None, compare=False)
 
     def __post_init__(self) -> None:
         for kind in ("smooth", "ridge", "positive"):
@@ -66,8 +67,8 @@ class Regularisation:
         for name, delta in self.delta.items():
             if not delta > 0:
                 raise InputError(f"regularisation.delta.{name} = {delta}: must be > 0")
-        if self.share is not None and not np.all(require_finite("regularisation.share", self.share) >= 0):
-            raise InputError(f"regularisation.share = {np.min(self.share):g}: must be >= 0")
+        if self.light is not None and not np.all(require_finite("regularisation.light", self.light) > 0):
+            raise InputError(f"regularisation.light = {np.min(self.light):g}: must be > 0")
 
     def check_names(self, fields: tuple[Field, ...]) -> None:
         """Check that every name is one of a model's `fields`.
@@ -119,7 +120,7 @@ class Regularisation:
         for one, other in pairs if smooth else []:
             s, by_one, by_other = _distance(f[:, one], f[:, other], direction)
             rho, slope, _ = _rho(s, delta)
-            weight = smooth * self.share_of(one, other)
+            weight = smooth * self.likeness(one, other)
             value += float(np.sum(weight * rho))
             slope = weight * slope
             gradient[:, one] += slope * by_one
@@ -144,7 +145,7 @@ class Regularisation:
         for one, other in pairs if smooth else []:
             a, b, da, db = f[:, one], f[:, other], v[:, one], v[:, other]
             s, by_a, by_b = _distance(a, b, direction)
-            _, slope, bend = (smooth * self.share_of(one, other) * part for part in _rho(s, delta))
+            _, slope, bend = (smooth * self.likeness(one, other) * part for part in _rho(s, delta))
             if gauss_newton and direction:
                 along_a, along_b = _axis_gauss_newton(a, b, da, db)
                 out[:, one] += slope * along_a
@@ -156,7 +157,12 @@ class Regularisation:
             out[:, other] += growth * by_b + slope * along_b
         return out
 
-    def share_of(self, one: np.ndarray, other: np.ndarray) -> np.ndarray | float:
+    @property
+    def alone(self) -> np.ndarray | float:
+        """What each voxel's likeness to a neighbour counts at most, shape (V,)."""
+        return 1.0 if self.light is None else np.minimum(self.light, 1.0)
+
+    def likeness(self, one: np.ndarray, other: np.ndarray) -> np.ndarray | float:
         """Return what pairs of voxels count.
 
         Parameters
@@ -164,7 +170,11 @@ class Regularisation:
         one, other : ndarray of int, shape (pairs,)
             Numbers of the voxels.
         """
-        return 1.0 if self.share is None else np.minimum(self.share[one], self.share[other])
+        if self.light is None:
+            return 1.0
+        here, there = self.light[one], self.light[other]
+        dimmer = np.minimum(here, there)
+        return np.minimum(dimmer, 1.0) * (dimmer / np.maximum(here, there))
 
 
 def neighbours(mask: np.ndarray) -> Pairs:

@@ -85,7 +85,7 @@ def split_half(plan: Plan, journal: Journal, problem: TomographyProblem, x: np.n
         y = half.vector(**start)
         for weight in (10 * plan.weight(journal), plan.weight(journal)):
             half = half.with_regularisation(
-                choose_weight.regularisation_of(plan.job.regularisation, weight, 2 * unit, problem.regularisation.share)
+                choose_weight.regularisation_of(plan.job.regularisation, weight, 2 * unit, problem.regularisation.light)
             )
             steps = steps_of(half, y, unit)
             fit, budget = Stage(InUnits(half, unit, steps), ITERATIONS), Budget(tolerance=PATH_TOLERANCE, memory=12)

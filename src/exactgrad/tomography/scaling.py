@@ -95,10 +95,9 @@ def steps_of(problem: TomographyProblem, x: np.ndarray, unit: float) -> Steps:
     local = Local(problem, x)
     data = local.data
     by_field = {"A": data[:, 0, 0], "B": data[:, 1, 1], "axis": 0.5 * (data[:, 2, 2] + data[:, 3, 3])}
-    share = 1.0 if problem.regularisation.share is None else problem.regularisation.share
     for name, bend in by_field.items():
         smooth, _, ridge, _ = problem.regularisation.terms(name)
-        bend = bend + FACES * smooth * share + ridge
+        bend = bend + FACES * smooth * problem.regularisation.alone + ridge
         by_field[name] = (bend + LEAST * bend.mean()) / unit + np.finfo(float).tiny
     A, B, turn = by_field.values()
     shared = SHARED * data[:, 0, 1] / unit / A

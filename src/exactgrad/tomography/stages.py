@@ -35,7 +35,7 @@ from exactgrad.tomography.uniaxial import mean_over_sphere
 
 LINEAR_TOLERANCE = 1e-5  # per iteration, of the fits that only make a start
 PATH_TOLERANCE = 1e-6
-DESCENTS = {"weight": 0, "again": 6}  # where among the weights each way down begins
+DESCENTS = {"weight": 0, "again": 7}  # where among the weights each way down begins
 GLIMPSE = 2  # weights of the second way down after which it is given up where the first one predicts better
 WEIGHT_TOLERANCE = 1e-5
 PLACE_ITERATIONS = 40
@@ -194,10 +194,9 @@ class Plan:
     def _regularised(
         self, journal: Journal, problem: TomographyProblem, weight: float, unit: float
     ) -> TomographyProblem:
-        least = choose_weight.LEAST_AT_LAST if "chosen/x" in journal.arrays else choose_weight.LEAST_SHARE
-        share = choose_weight.share_of(self._brightness(journal, problem), least)
+        light = choose_weight.light_of(self._brightness(journal, problem))
         return problem.with_regularisation(
-            choose_weight.regularisation_of(self.job.regularisation, weight, unit, share)
+            choose_weight.regularisation_of(self.job.regularisation, weight, unit, light)
         )
 
     def _brightness(self, journal: Journal, problem: TomographyProblem) -> np.ndarray:
