@@ -80,7 +80,8 @@ RECONSTRUCT = (
         "[regularisation]",
         "RegularisationTable",
         "Neighbours are alike. A weight of 1 counts a turn of a voxel's axis as much as all of the intensity that the "
-        "voxel scatters; of voxels below a tenth of a bright one's intensity it counts less, down to a tenth.",
+        "voxel scatters. It counts less for voxels below a tenth of a bright one's intensity, and for neighbours of which "
+        "one is much dimmer than the other.",
     ),
     ("[solve]", "SolveTable", "Budgets. The same data, job and seed give the same volume bit for bit."),
     ("[basin]", "BasinTable", "A needle and a ring are different basins of the cost."),
@@ -124,7 +125,7 @@ RECONSTRUCT_MEANING = {
     "SolveTable.memory": ("", "Pairs that L-BFGS keeps."),
     "SolveTable.seed": ("", "Of what is held out, of the halves, and of the errors' samples."),
     "BasinTable.rounds": ("", "In each, voxels are offered the other sign of B and other axes; 0: never."),
-    "AlignTable.rounds": ("", "Of refined offsets, each followed by a fit; 0 trusts the file."),
+    "AlignTable.rounds": ("", "Of refined offsets, each after a fit of smooth voxels; 0 trusts the file."),
     "AlignTable.most_pixels": ("pixels", "No offset goes further from the file's."),
     "QualityTable.samples": ("", "From which standard errors are estimated; 0: none are."),
     "QualityTable.split_half": ("", "Reconstruct two halves of the projections and compare them."),

@@ -2,8 +2,8 @@
 
 From a large weight to small ones, each fit starting from the one before (so that neighbours first agree on the sign of
 B, and details come later), the cost of the held-out pixels falls while detail is resolved and rises once noise is
-fitted. Chosen is the largest weight whose held-out cost is within one standard error of the least (the standard error
-is that of the difference, over projections): of weights that the data cannot tell apart, the smoother.
+fitted. Chosen is the weight where it is least. (A larger one that the held-out pixels hardly tell from it would smooth
+away more than the standard errors say.)
 
 A needle is 50 times dimmer than a ring of the same A at |B| = 3. The data say little of a dim voxel, in the unit of the
 bright ones, and its bright neighbours would tell it their sign of B. So a dim voxel's likeness to its neighbours counts
@@ -120,9 +120,4 @@ def choose(held: Sequence[np.ndarray]) -> tuple[int, bool]:
     """
     totals = [float(costs.sum()) for costs in held]
     least = int(np.argmin(totals))
-    for i in range(least + 1):
-        apart = held[i] - held[least]
-        error = float(np.sqrt(np.sum((apart - apart.mean()) ** 2)))
-        if totals[i] - totals[least] <= error:
-            return i, len(held) - 1 - least >= AFTER_LEAST
     return least, len(held) - 1 - least >= AFTER_LEAST

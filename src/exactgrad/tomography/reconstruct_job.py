@@ -57,7 +57,7 @@ class RegularisationTable(Table):
     """[regularisation]: the weight ("auto": chosen from held-out pixels), and what it is multiplied with by field.
 
     A weight of 1 counts a turn of a voxel's axis as much as all of the intensity that the voxel scatters.
-    Of voxels below a tenth of a bright one's intensity it counts less, down to a tenth.
+    It counts less for voxels below a tenth of a bright one's intensity, and for neighbours of which one is much dimmer.
     """
 
     weight: NotNegative | Literal["auto"] = "auto"

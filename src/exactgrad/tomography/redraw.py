@@ -18,7 +18,7 @@ from exactgrad.tomography.resolution import Halves
 from exactgrad.tomography.stages import DESCENTS, Journal
 from exactgrad.tomography.tables import read_job
 
-FITS = ("place", "mean", "tensor", "weight", "again", "all", "align", "swap", "last")
+FITS = ("place", "mean", "tensor", "align", "weight", "again", "all", "swap", "last")
 
 
 def redraw(folder: Path) -> tuple[Pictures, str]:

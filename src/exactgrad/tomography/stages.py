@@ -3,11 +3,11 @@
 place N  coarse offsets from the mean intensities (where alignment is asked for)
 mean     the voxels that no empty ray contradicts; their amplitudes, if they scattered alike in all directions
 tensor   a rank-2 tensor in each -> axis, sign of B, first A and B
+align N  the uniaxial model, smooth -> offsets of the projections (where asked for)
 weight N the uniaxial model with falling weights of the regularisation, some pixels held out, voxels in the other basin
          moved on the way -> the weight
 again N  the same from the tensors once more, begun at a smaller weight, where that predicts the held-out pixels better
 all      the uniaxial model, all data, the chosen weight; voxels that came out empty are left out from here on
-align N  offsets of the projections, then all again (where asked for)
 swap N   all again with voxels in the other basin (see `basin.py`), kept where the data are explained better
 last     all once more, to the end, where swaps have moved more than a few voxels
 
@@ -43,6 +43,7 @@ MEAN_ITERATIONS = 10
 TENSOR_ITERATIONS = 25  # more would fit the noise: the axes are best after 15 to 40
 WARM_ITERATIONS = 40  # at least, of a weight that starts from the last one: a fit cut short is smoother than its weight
 WARM_WORK = 2e9  # projections x voxels x segments x iterations of such a fit
+ALIGN_WEIGHT = 1.0  # of the regularisation while offsets are refined
 EMPTY = 2e-5  # of a bright voxel's mean intensity: a voxel below is left out of the last fits
 SWAP_SHARE = 1e-3  # of the voxels: fewer swapped on the way to the weight are the last there
 SWAP_GAIN = 1e-4  # of the loss: a round of swaps that gains less is the last
@@ -139,13 +140,13 @@ class Plan:
             return self._mean(journal)
         if self.given is None and not journal.done("tensor"):
             return self._tensor(journal)
+        for turn in range(self.job.align.rounds):
+            if not journal.done(f"align {turn + 1}"):
+                return self._align(journal, turn)
         if self.given is None and self.job.regularisation.weight == "auto" and "weight" not in journal.arrays:
             return self._weight(journal)
         if not journal.done("all"):
             return self._all(journal)
-        for turn in range(self.job.align.rounds):
-            if not journal.done(f"align {turn + 1}"):
-                return self._align(journal, turn)
         return None if journal.done("last") else self._next_swap(journal) or self._last(journal)
 
     def _next_swap(self, journal: Journal) -> Fit | None:
@@ -217,7 +218,7 @@ class Plan:
         found = [
             values
             for name, values in journal.arrays.items()
-            if name.endswith("/x") and name.split("/")[0].split(" ")[0] in ("all", "align", "swap", "last")
+            if name.endswith("/x") and name.split("/")[0].split(" ")[0] in ("all", "swap", "last")
         ]
         return found[-1] if found else None
 
@@ -286,6 +287,23 @@ class Plan:
             "tensor", "tensors", InUnits(problem, unit), problem.vector(T=first),
             self._at_most(TENSOR_ITERATIONS), LINEAR_TOLERANCE, lambda x: {"T": problem.fields(x)["T"]},
         )  # fmt: skip
+
+    def _align(self, journal: Journal, turn: int) -> Fit:
+        """Return the fit of smooth voxels, which offsets are refined with.
+
+        Voxels that may have detail make up for projections that are out of place, and those for the voxels; and a
+        weight chosen before would be small, for the same reason.
+        """
+        problem = self.whole.with_data(self.aligned(journal)).with_mask(self.mask(journal))
+        unit, told, most = self.unit(journal), self.data.geometry, self.job.align.most_pixels
+        problem = self._regularised(journal, problem, ALIGN_WEIGHT, unit)
+        start = journal.arrays[f"align {turn}/x"] if turn else problem.vector(**self.first_fields(journal))
+
+        def keep(x: np.ndarray) -> dict[str, np.ndarray]:
+            return {"x": x, "offsets": np.array(alignment.refine(problem, x, told, most, turn))}
+
+        name, iterations = f"align {turn + 1}", self._at_most(self.job.solve.path_iterations)
+        return _scaled(name, name, problem, unit, start, iterations, WEIGHT_TOLERANCE, keep)
 
     def _weight(self, journal: Journal) -> Fit:
         descent = self._descent(journal)
@@ -386,16 +404,7 @@ class Plan:
         problem = self.problem(journal)
         x = journal.arrays.get("chosen/x")
         start = problem.vector(**self.first_fields(journal)) if x is None else x
-        return self._uniaxial(journal, "all", "all parameters", problem, start, self.job.solve.max_iterations)
-
-    def _align(self, journal: Journal, turn: int) -> Fit:
-        problem, x = self.problem(journal), self._required(journal)
-        offsets = alignment.refine(problem, x, self.data.geometry, self.job.align.most_pixels, turn)
-        moved = problem.with_offsets(*offsets)
-        name = f"align {turn + 1}"
-        return self._uniaxial(
-            journal, name, name, moved, x, self.job.solve.path_iterations, {"offsets": np.array(offsets)}
-        )
+        return self._to_the_end(journal, "all", "all parameters", problem, start)
 
     def _swap(self, journal: Journal, turn: int) -> Fit | None:
         """Return the fit of swapped voxels, or None where no voxel gains by a swap."""
@@ -422,27 +431,12 @@ class Plan:
         moved = sum(int(voxels) for voxels, before, after in counts if after < before)
         if moved <= SWAP_SHARE * self.mask(journal).sum():
             return None
-        title = "all after swaps"
-        return self._uniaxial(
-            journal, "last", title, self.problem(journal), self._required(journal), self.job.solve.max_iterations
-        )
+        return self._to_the_end(journal, "last", "all after swaps", self.problem(journal), self._required(journal))
 
-    def _uniaxial(
-        self,
-        journal: Journal,
-        name: str,
-        title: str,
-        problem: TomographyProblem,
-        x: np.ndarray,
-        iterations: int,
-        more: dict[str, np.ndarray] | None = None,
-    ) -> Fit:
-        unit, tolerance = self.unit(journal), self.job.solve.tolerance
-
-        def keep(y: np.ndarray) -> dict[str, np.ndarray]:
-            return {"x": y, **(more or {})}
-
-        return _scaled(name, title, problem, unit, x, iterations, tolerance, keep, name in ("all", "last"))
+    def _to_the_end(self, journal: Journal, name: str, title: str, problem: TomographyProblem, x: np.ndarray) -> Fit:
+        solve = self.job.solve
+        iterations, tolerance = solve.max_iterations, solve.tolerance
+        return _scaled(name, title, problem, self.unit(journal), x, iterations, tolerance, lambda y: {"x": y}, True)
 
     def first_fields(self, journal: Journal) -> dict[str, np.ndarray]:
         """Return A, B and axis that the uniaxial model starts from."""
