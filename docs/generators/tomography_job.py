@@ -80,8 +80,8 @@ RECONSTRUCT = (
         "[regularisation]",
         "RegularisationTable",
         "Neighbours are alike. A weight of 1 counts a turn of a voxel's axis as much as all of the intensity that the "
-        "voxel scatters. It counts less for voxels below a tenth of a bright one's intensity, and for neighbours of which "
-        "one is much dimmer than the other.",
+        "voxel scatters. It counts less for voxels below a tenth of a bright one's intensity, and for neighbours of "
+        "which one is much dimmer than the other.",
     ),
     ("[solve]", "SolveTable", "Budgets. The same data, job and seed give the same volume bit for bit."),
     ("[basin]", "BasinTable", "A needle and a ring are different basins of the cost."),
