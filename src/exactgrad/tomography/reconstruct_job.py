@@ -75,7 +75,7 @@ class SolveTable(Table):
     max_iterations: Annotated[Whole, Field(ge=0, le=1_000_000)] = 1000
     path_iterations: Annotated[Whole, Field(ge=1, le=100_000)] = 60
     max_seconds: Positive | None = None
-    tolerance: NotNegative = 3e-6
+    tolerance: NotNegative = 1e-5
     memory: Annotated[Count, Field(le=1000)] = 12
     seed: Seed = 0
 
