@@ -355,26 +355,23 @@ class Plan:
     def _descent(self, journal: Journal) -> str:
         """Return which way down to the weight is under way, or was the last one.
 
-        Under a large weight bright rings tell dim needles their sign of B, where they are few, and no smaller weight
-        gives it back: then the weight comes out small, and it is worth to begin again, below. Begun there at once,
+        Under a large weight bright rings may tell dim needles their sign of B, and no smaller weight gives it back:
+        others make up for them, the weight comes out small, and it is worth to begin again, below. Begun there at once,
         noise would be taken for detail.
         """
-        first, second = DESCENTS
-        if not self._is_over(journal, first):
-            return first
-        chosen, _ = choose_weight.choose(self._tried(journal, first))
-        return second if chosen > DESCENTS[second] else first
+        if not self._is_over(journal, "weight"):
+            return "weight"
+        chosen, _ = choose_weight.choose(self._tried(journal, "weight"))
+        return "again" if chosen > DESCENTS["again"] else "weight"
 
     def _is_over(self, journal: Journal, descent: str) -> bool:
-        """Say whether a way down has seen its best weight, or is worse than the one before."""
-        held, before = self._tried(journal, descent), self._tried(journal, next(iter(DESCENTS)))
-        if not held:
-            return False
-        if descent != next(iter(DESCENTS)) and len(held) >= GLIMPSE:
-            last = DESCENTS[descent] + GLIMPSE - 1
-            if held[GLIMPSE - 1].sum() >= before[last].sum():
+        """Say whether a way down has seen its best weight, or predicts no better than the one before it did."""
+        held, begin = self._tried(journal, descent), DESCENTS[descent]
+        if descent == "again" and len(held) >= GLIMPSE:
+            before = self._tried(journal, "weight")[begin + GLIMPSE - 1]
+            if held[GLIMPSE - 1].sum() >= before.sum():
                 return True
-        return choose_weight.choose(held)[1] or DESCENTS[descent] + len(held) == len(choose_weight.WEIGHTS)
+        return bool(held) and (choose_weight.choose(held)[1] or begin + len(held) == len(choose_weight.WEIGHTS))
 
     def _without_empty(self, journal: Journal, x: np.ndarray) -> dict[str, np.ndarray]:
         """Return what the journal keeps of the chosen weight's x: voxels that came out empty are there no more.
