@@ -1,9 +1,9 @@
 """A problem in numbers whose steps are all about as good, with its loss counted in a unit.
 
 A bright voxel's numbers move the cost far more than a dim one's, and A more than B. Worse, rings (B < 0) scatter nearly
-all their intensity into their brightest directions: A and B of such a voxel make up for each other so well that a step
-of either alone is worth a hundredth of both together. Where A is counted along with B and each in such steps, L-BFGS
-needs a tenth of the iterations.
+all their intensity into their brightest directions, where A and B make up for each other: steps of either alone must be
+short. Where B is stepped along with an A that makes up for it, and each number is counted in such steps, L-BFGS needs a
+third of the iterations and fewer.
 """
 
 from __future__ import annotations
