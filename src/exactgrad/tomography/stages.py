@@ -46,7 +46,7 @@ WARM_WORK = 2e9  # projections x voxels x segments x iterations of such a fit
 ALIGN_WEIGHT = 1.0  # of the regularisation while offsets are refined
 EMPTY = 2e-5  # of a bright voxel's mean intensity: a voxel below is left out of the last fits
 SWAP_SHARE = 1e-3  # of the voxels: fewer swapped on the way to the weight are the last there
-SWAP_GAIN = 1e-4  # of the loss: a round of swaps that gains less is the last
+SWAP_GAIN = 6e-4  # of the loss: a round of swaps that gains less is the last; a fit not yet at its end would gain that
 
 
 @dataclass
