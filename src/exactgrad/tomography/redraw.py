@@ -59,9 +59,10 @@ def _figures(
 
 def _journal(summary: dict[str, Any], arrays: Mapping[str, Any]) -> Journal:
     """Return what the figures show of the fits: their losses, and the weights that were tried."""
-    fits = [name.removeprefix("convergence/") for name in arrays if name.startswith("convergence/")]
-    found = {f"{fit}/history": np.asarray(arrays[f"convergence/{fit}"]) for fit in sorted(fits, key=_turn)}
-    ways_down = [fit for fit in sorted(fits, key=_turn) if fit.split(" ")[0] in DESCENTS]
+    names = (name.removeprefix("convergence/") for name in arrays if name.startswith("convergence/"))
+    fits = sorted(names, key=_turn)
+    found = {f"{fit}/history": np.asarray(arrays[f"convergence/{fit}"]) for fit in fits}
+    ways_down = [fit for fit in fits if fit.split(" ")[0] in DESCENTS]
     tried = zip(ways_down, arrays.get("held_out/weight", ()), arrays.get("held_out/cost", ()), strict=False)
     for fit, weight, cost in tried:
         found |= {f"{fit}/tried": np.array(weight), f"{fit}/held": np.array([cost])}

@@ -11,11 +11,11 @@ from typing import Any
 
 import numpy as np
 
-from exactgrad.core.solve import Budget, Search, Stage, run
+from exactgrad.core.solve import Budget
 from exactgrad.tomography import choose_weight, derived
 from exactgrad.tomography.compare import axis_error_deg
 from exactgrad.tomography.problem import TomographyProblem
-from exactgrad.tomography.scaling import InUnits, steps_of
+from exactgrad.tomography.scaling import minimised
 from exactgrad.tomography.stages import PATH_TOLERANCE, Journal, Plan
 
 ITERATIONS = 40
@@ -87,9 +87,7 @@ def split_half(plan: Plan, journal: Journal, problem: TomographyProblem, x: np.n
             half = half.with_regularisation(
                 choose_weight.regularisation_of(plan.job.regularisation, weight, 2 * unit, problem.regularisation.light)
             )
-            steps = steps_of(half, y, unit)
-            fit, budget = Stage(InUnits(half, unit, steps), ITERATIONS), Budget(tolerance=PATH_TOLERANCE, memory=12)
-            y = steps.out(run([fit], Search.begin([steps.into(y)]), budget).x)
+            y = minimised(half, y, unit, ITERATIONS, Budget(tolerance=PATH_TOLERANCE, memory=12))
         found.append(half.fields(y))
     return compare(found[0], found[1], problem.fields(x), problem.mask)
 

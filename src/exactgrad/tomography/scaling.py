@@ -14,6 +14,7 @@ from typing import Protocol
 import numpy as np
 
 from exactgrad.core.parameters import Parameters
+from exactgrad.core.solve import Budget, Search, Stage, run
 from exactgrad.tomography.curvature import Local
 from exactgrad.tomography.problem import TomographyProblem
 
@@ -137,3 +138,10 @@ class InUnits:
     def hessian_product(self, y: np.ndarray, v: np.ndarray) -> np.ndarray:
         """Return the second derivative times v, in units."""
         return self.steps.back(self.problem.hessian_product(self.steps.out(y), self.steps.out(v))) / self.unit
+
+
+def minimised(problem: TomographyProblem, x: np.ndarray, unit: float, iterations: int, budget: Budget) -> np.ndarray:
+    """Return the minimum that so many iterations lead to from x, each number counted in steps that are good there."""
+    steps = steps_of(problem, x, unit)
+    stage = Stage(InUnits(problem, unit, steps), iterations)
+    return steps.out(run([stage], Search.begin([steps.into(x)]), budget).x)

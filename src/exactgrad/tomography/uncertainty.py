@@ -23,13 +23,13 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from exactgrad.core.solve import Budget, Search, Stage, run
+from exactgrad.core.solve import Budget
 from exactgrad.tomography import choose_weight
 from exactgrad.tomography.costs import Gaussian
 from exactgrad.tomography.curvature import Local
 from exactgrad.tomography.dataset import Dataset
 from exactgrad.tomography.problem import TomographyProblem
-from exactgrad.tomography.scaling import InUnits, steps_of
+from exactgrad.tomography.scaling import minimised
 from exactgrad.tomography.stages import PATH_TOLERANCE
 
 ITERATIONS = 30  # of a replica's fit, after the step of conjugate gradients
@@ -152,10 +152,8 @@ def _reconstructed(replica: TomographyProblem, local: Local, threads: int | None
     step /= np.maximum(np.sqrt(_by_field(step**2)) / reach, 1.0).max(axis=1, keepdims=True)
     shares = (x + local.out(0.5**halvings * step) for halvings in range(HALVINGS))
     start = next((y for y in shares if loss_and_gradient(y)[0] < before), x)
-    unit = choose_weight.unit_of(replica)
-    steps = steps_of(replica, start, unit)
-    stage, budget = Stage(InUnits(replica, unit, steps), ITERATIONS), Budget(tolerance=PATH_TOLERANCE, memory=MEMORY)
-    return steps.out(run([stage], Search.begin([steps.into(start)]), replace(budget, threads=threads)).x)
+    budget = Budget(tolerance=PATH_TOLERANCE, memory=MEMORY, threads=threads)
+    return minimised(replica, start, choose_weight.unit_of(replica), ITERATIONS, budget)
 
 
 def freedom(local: Local, seed: int = 0) -> float:
