@@ -73,6 +73,27 @@ def search(
     return run([Stage(problem, most)], Search.begin(vectors), options, stop, on_event)
 
 
+def test_a_search_comes_back_from_where_there_is_no_model() -> None:
+    """The loss falls towards 3, where the model ends: trial steps lead beyond."""
+
+    def refused(x: np.ndarray) -> None:
+        if x[0] >= 3.0:
+            raise InputError("x: no model beyond 3")
+
+    def value(x: np.ndarray) -> float:
+        refused(x)
+        return -x[0] - 1e-3 * np.log(3.0 - x[0])
+
+    problem = Plain(1, value, lambda x: np.array([-1.0 + 1e-3 / (3.0 - x[0])]))
+    result = run([Stage(problem, 200)], Search.begin([np.zeros(1)]), Budget(tolerance=1e-15, threads=1))
+    assert result.x[0] == pytest.approx(3.0 - 1e-3, abs=1e-9)
+    with pytest.raises(InputError, match="beyond 3"):
+        lbfgs.begin(total_loss(problem), np.array([4.0]), 5)
+    known = lbfgs.infinite_outside(total_loss(problem))
+    assert known(np.array([4.0]))[0] == np.inf
+    assert known(np.array([4.0]))[1] == np.zeros(1)
+
+
 @pytest.mark.parametrize(
     "problem", [quadratic(), rosenbrock(), rosenbrock(2)], ids=["quadratic", "rosen 10", "rosen 2"]
 )

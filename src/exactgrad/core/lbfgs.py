@@ -13,6 +13,8 @@ from enum import Enum
 
 import numpy as np
 
+from exactgrad.errors import InputError
+
 SUFFICIENT, CURVATURE = 1e-4, 0.9
 MOST_TRIALS = 30
 PATIENCE = 8  # trials after which sufficient decrease is enough
@@ -103,6 +105,20 @@ class State:
         )
 
 
+def infinite_outside(loss: Loss) -> Loss:
+    """Return the loss that is infinite, with gradient 0, where there is no model: a search comes back from there."""
+
+    def known(x: np.ndarray) -> tuple[float, np.ndarray]:
+        try:
+            return loss(x)
+        except InputError:
+            if not np.isfinite(x).all():
+                raise
+            return np.inf, np.zeros_like(x)
+
+    return known
+
+
 def begin(loss: Loss, x: np.ndarray, memory: int) -> State:
     """Evaluate the loss at x and return the first state; `memory` is how many pairs are kept."""
     x = np.ascontiguousarray(x, dtype=np.float64)
@@ -126,7 +142,7 @@ def advance(loss: Loss, state: State, tolerance: float) -> State:
         return replace(state, status=Status.GRADIENT)
     direction, slope, pairs = _direction(state)
     first = 1.0 if pairs else min(1.0, 0.1 / np.abs(state.gradient).max())
-    found = _line_search(loss, state.x, state.value, slope, direction, first)
+    found = _line_search(infinite_outside(loss), state.x, state.value, slope, direction, first)
     if found is None and pairs:
         return advance(loss, replace(state, pairs=0, evaluations=state.evaluations + MOST_TRIALS), tolerance)
     if found is None:

@@ -17,7 +17,7 @@ from exactgrad.tomography.stages import Journal
 
 JOURNAL = "journal.h5"
 PICTURES = ("slices", "glyphs", "projections", "residuals", "histograms", "convergence", "resolution")
-SCHEMA = 1
+SCHEMA = 2
 
 
 def save_journal(folder: Path, journal: Journal, bound: str) -> None:

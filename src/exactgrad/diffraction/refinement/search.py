@@ -298,28 +298,13 @@ def _begin(problem: DiffractionProblem, method: str) -> State:
     x = np.zeros(problem.size)
     if _states(method) is least_squares.State:
         return least_squares.begin(problem, x)
-    return lbfgs.begin(_loss(problem), x, MEMORY)
+    return lbfgs.begin(lbfgs.infinite_outside(total_loss(problem)), x, MEMORY)
 
 
 def _advance(problem: DiffractionProblem, state: State, method: str, tolerance: float) -> State:
     if method == "lm":
         return least_squares.advance(problem, state, tolerance)
-    return lbfgs.advance(_loss(problem), state, tolerance)
-
-
-def _loss(problem: DiffractionProblem) -> lbfgs.Loss:
-    """Return the loss for L-BFGS: infinite where a step leads to no scene."""
-    whole = total_loss(problem)
-
-    def loss(x: np.ndarray) -> tuple[float, np.ndarray]:
-        try:
-            return whole(x)
-        except InputError:
-            if not np.isfinite(x).all():
-                raise
-            return np.inf, np.zeros(problem.size)
-
-    return loss
+    return lbfgs.advance(total_loss(problem), state, tolerance)
 
 
 def _per_pixel(problem: DiffractionProblem, plan: Plan) -> float:
