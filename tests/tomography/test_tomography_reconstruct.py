@@ -67,6 +67,14 @@ def test_a_run_finds_axes_and_signs_from_the_data_alone(finished, data_file):
     assert errors["lost_fraction"] == 0.0
 
 
+def test_a_run_takes_no_more_threads_than_it_was_given(data_file, tmp_path, monkeypatch):
+    """Fits, replicas and halves: a neighbour on a shared machine was promised the other cores."""
+    asked, real = [], TomographyProblem.limit_threads
+    monkeypatch.setattr(TomographyProblem, "limit_threads", lambda own, most: asked.append(most) or real(own, most))
+    reconstruct(data_file, tmp_path / "out", QUICK, threads=1)
+    assert set(asked) == {1}
+
+
 def test_a_run_leaves_what_the_contract_names_and_no_checkpoint(finished):
     folder, summary = finished
     with h5py.File(folder / "result.h5") as result:

@@ -11,14 +11,12 @@ from typing import Any
 
 import numpy as np
 
-from exactgrad.core.solve import Budget
 from exactgrad.tomography import choose_weight, derived
 from exactgrad.tomography.compare import axis_error_deg
 from exactgrad.tomography.problem import TomographyProblem
 from exactgrad.tomography.scaling import minimised
-from exactgrad.tomography.stages import PATH_TOLERANCE, Journal, Plan
+from exactgrad.tomography.stages import Journal, Plan
 
-ITERATIONS = 40
 SHARP = 1.0
 
 
@@ -87,7 +85,7 @@ def split_half(plan: Plan, journal: Journal, problem: TomographyProblem, x: np.n
             half = half.with_regularisation(
                 choose_weight.regularisation_of(plan.job.regularisation, weight, 2 * unit, problem.regularisation.light)
             )
-            y = minimised(half, y, unit, ITERATIONS, Budget(tolerance=PATH_TOLERANCE, memory=12))
+            y = minimised(half, y, unit, plan.threads)
         found.append(half.fields(y))
     return compare(found[0], found[1], problem.fields(x), problem.mask)
 

@@ -20,6 +20,7 @@ from exactgrad.tomography.problem import TomographyProblem
 
 FACES = 6  # neighbours of a voxel
 SHARED = 0.95  # of what A and B share: with all of it, a little change of a voxel makes the rest far too long a step
+ITERATIONS, TOLERANCE, MEMORY = 40, 1e-6, 12  # of a fit of other data from nearby
 LEAST = 1e-5  # of the mean curvature: what no data determine may move far, but not for ever
 
 
@@ -140,8 +141,11 @@ class InUnits:
         return self.steps.back(self.problem.hessian_product(self.steps.out(y), self.steps.out(v))) / self.unit
 
 
-def minimised(problem: TomographyProblem, x: np.ndarray, unit: float, iterations: int, budget: Budget) -> np.ndarray:
-    """Return the minimum that so many iterations lead to from x, each number counted in steps that are good there."""
+def minimised(problem: TomographyProblem, x: np.ndarray, unit: float, threads: int | None = None) -> np.ndarray:
+    """Return the minimum near x of a problem of other data: replicas of a sample's, or a part of them.
+
+    Each number is counted in steps that are good at x.
+    """
     steps = steps_of(problem, x, unit)
-    stage = Stage(InUnits(problem, unit, steps), iterations)
+    stage, budget = Stage(InUnits(problem, unit, steps), ITERATIONS), Budget(None, TOLERANCE, MEMORY, threads=threads)
     return steps.out(run([stage], Search.begin([steps.into(x)]), budget).x)

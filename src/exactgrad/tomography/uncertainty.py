@@ -26,17 +26,13 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from exactgrad.core.solve import Budget
 from exactgrad.tomography import choose_weight
 from exactgrad.tomography.costs import Gaussian
 from exactgrad.tomography.curvature import Local
 from exactgrad.tomography.dataset import Dataset
 from exactgrad.tomography.problem import TomographyProblem
 from exactgrad.tomography.scaling import minimised
-from exactgrad.tomography.stages import PATH_TOLERANCE
 
-ITERATIONS = 40  # of a replica's fit
-MEMORY = 12
 GIVEN_BACK = 0.5  # of what a fit to its own prediction takes away from a reconstruction
 MOST_BACK = (0.0, 1.5, 0.5, 0.5)  # in a voxel: nothing of A, units of B, rad
 MOST_COUNTS = 1e9  # above, a normal distribution is as good
@@ -169,8 +165,7 @@ def replicate(problem: TomographyProblem, x: np.ndarray, spread: float, random: 
 
 def reconstructed(problem: TomographyProblem, x: np.ndarray, threads: int | None = None) -> np.ndarray:
     """Return the minimum of a replica's problem that is next to x."""
-    budget = Budget(tolerance=PATH_TOLERANCE, memory=MEMORY, threads=threads)
-    return minimised(problem, x, choose_weight.unit_of(problem), ITERATIONS, budget)
+    return minimised(problem, x, choose_weight.unit_of(problem), threads)
 
 
 def freedom(local: Local, seed: int = 0) -> float:
